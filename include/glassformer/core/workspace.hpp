@@ -1,0 +1,42 @@
+// Scratch memory for one pass: a stack of aligned blocks that keeps its memory, so that after the first step nothing is allocated.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "glassformer/core/matrix.hpp"
+
+namespace glassformer {
+
+// Not thread-safe: one workspace a pass. Memory is uninitialised.
+class Workspace {
+ public:
+  // Gives back at its end all that was taken since its beginning.
+  class Frame {
+   public:
+    explicit Frame(Workspace& w) : workspace_(w), chunk_(w.chunk_), used_(w.used_) {}
+    ~Frame() { workspace_.chunk_ = chunk_, workspace_.used_ = used_; }
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+
+   private:
+    Workspace& workspace_;
+    std::size_t chunk_, used_;
+  };
+
+  template <class S> MatrixView<S> matrix(Index rows, Index cols) {
+    return {static_cast<S*>(take(static_cast<std::size_t>(rows * cols) * sizeof(S))), rows, cols};
+  }
+
+ private:
+  struct Chunk {
+    std::unique_ptr<std::byte, void (*)(void*)> data;
+    std::size_t bytes;
+  };
+  void* take(std::size_t bytes);
+
+  std::vector<Chunk> chunks_;
+  std::size_t chunk_ = 0, used_ = 0;
+};
+
+}  // namespace glassformer

@@ -1,0 +1,54 @@
+#include "glassformer/core/arena.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <new>
+
+#include "glassformer/core/require.hpp"
+
+namespace glassformer {
+
+void ArenaLayout::add(std::string name, Index rows, Index cols, ParameterKind kind) {
+  require(find(name) == nullptr, "tensor {} exists already", name);
+  require(rows > 0 && cols > 0, "tensor {}: expected a positive shape, found [{}, {}]", name, rows, cols);
+  constexpr Index kLimit = std::numeric_limits<Index>::max() / 64;
+  require(rows <= kLimit / cols && size_ <= kLimit - rows * cols, "tensor {}: shape [{}, {}] is too large", name, rows, cols);
+  TensorInfo info{std::move(name), rows, cols, kind, size_};
+  size_ += (info.size() + 15) / 16 * 16;
+  count_ += info.size();
+  tensors_.push_back(std::move(info));
+}
+
+const TensorInfo* ArenaLayout::find(std::string_view name) const {
+  const auto it = std::ranges::find(tensors_, name, &TensorInfo::name);
+  return it == tensors_.end() ? nullptr : &*it;
+}
+
+template <class S> Arena<S>::Arena(std::shared_ptr<const ArenaLayout> layout) : layout_(std::move(layout)) {
+  const auto bytes = static_cast<std::size_t>(std::max<Index>(layout_->size(), 16)) * sizeof(S);
+  auto* block = static_cast<S*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+  if (!block) throw std::bad_alloc();
+  data_ = std::shared_ptr<S[]>(block, [](S* p) { std::free(p); });
+  set_zero();
+}
+
+template <class S> MatrixView<S> Arena<S>::view(std::string_view name) const {
+  const TensorInfo* info = layout_ ? layout_->find(name) : nullptr;
+  return info ? view(*info) : MatrixView<S>{};
+}
+
+template <class S> MatrixView<S> Arena<S>::view(const TensorInfo& info) const { return {data_.get() + info.offset, info.rows, info.cols}; }
+
+template <class S> void Arena<S>::set_zero() { std::ranges::fill(values(), S(0)); }
+
+template <class S> Arena<S> Arena<S>::clone() const {
+  Arena copy(layout_);
+  std::ranges::copy(values(), copy.values().begin());
+  return copy;
+}
+
+template class Arena<float>;
+template class Arena<double>;
+
+}  // namespace glassformer

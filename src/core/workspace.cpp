@@ -1,0 +1,24 @@
+#include "glassformer/core/workspace.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace glassformer {
+
+void* Workspace::take(std::size_t bytes) {
+  bytes = std::max<std::size_t>((bytes + 63) / 64 * 64, 64);
+  while (chunk_ < chunks_.size() && used_ + bytes > chunks_[chunk_].bytes) ++chunk_, used_ = 0;
+  if (chunk_ == chunks_.size()) {
+    const std::size_t size = std::max<std::size_t>(bytes, std::size_t{4} << 20);
+    auto* block = static_cast<std::byte*>(std::aligned_alloc(64, size));
+    if (!block) throw std::bad_alloc();
+    chunks_.push_back({{block, [](void* p) { std::free(p); }}, size});
+    used_ = 0;
+  }
+  void* result = chunks_[chunk_].data.get() + used_;
+  used_ += bytes;
+  return result;
+}
+
+}  // namespace glassformer
