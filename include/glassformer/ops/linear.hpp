@@ -1,0 +1,28 @@
+// Matrix products, and the linear layer made of them.
+// Legend: N tokens (rows), I inputs, O outputs. Weights are [out, in].
+#pragma once
+#include "glassformer/core/parallel.hpp"
+
+namespace glassformer::ops {
+
+// c = alpha·a·bᵀ + beta·c     a [N, K], b [M, K], c [N, M]
+template <class S> void multiply_nt(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec&);
+// c = alpha·a·b + beta·c      a [N, K], b [K, M], c [N, M]
+template <class S> void multiply_nn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec&);
+// c = alpha·aᵀ·b + beta·c     a [K, N], b [K, M], c [N, M]
+template <class S> void multiply_tn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec&);
+// All three throw std::invalid_argument when the shapes do not fit. With beta = 0, c is not read. The same bits for any
+// number of threads; multiply_nt with exec.row_exact also for any number of rows.
+
+// y = x·Wᵀ + b                x [N, I], W [O, I], b [1, O] or absent, y [N, O]
+template <class S> void linear_forward(ConstMatrixRef<S> x, MatrixView<S> weight, MatrixView<S> bias, MatrixRef<S> y, const Exec&);
+// dx = dy·W                   assigned
+template <class S> void linear_backward_input(ConstMatrixRef<S> dy, MatrixView<S> weight, MatrixRef<S> dx, const Exec&);
+// dW += dyᵀ·x, db += Σ_rows dy; an absent gradient (frozen weight, no bias) is left out
+template <class S>
+void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixView<S> dweight, MatrixView<S> dbias, const Exec&);
+
+// The name of the matrix product in use: "oneDNN" or "Eigen".
+const char* multiply_backend();
+
+}  // namespace glassformer::ops
