@@ -2,7 +2,7 @@
 """Makes the golden files beside this script, or with --check makes them again and compares.
 
     make_goldens.py            write gpt2.safetensors, llama.safetensors, muon.safetensors
-    make_goldens.py --check    exit 0 when every value agrees to 1e-12, 1 when not, 77 without PyTorch
+    make_goldens.py --check    exit 0 when every tensor agrees to 1e-12 (after AdamW 1e-10), 1 when not, 77 without PyTorch
 
 What the engine is held against is PyTorch in float64: its layer_norm, gelu, softmax, cross_entropy, autograd, AdamW and
 clip_grad_norm_. Nothing here knows of the engine except the names and shapes of its parameters and its packed batches.
@@ -36,6 +36,9 @@ except ImportError as error:
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 TOLERANCE = 1e-12
+# After AdamW: the key bias has a gradient of zero in theory (softmax ignores a shift of all scores of a query), in float64 about
+# 1e-17 of rounding noise that differs between machines, and AdamW divides it by epsilon: steps of some 1e-12.
+TOLERANCE_AFTER_ADAMW = 1e-10
 
 # ---------------------------------------------------------------- models
 # Legend: T tokens of one sequence, C width, H heads, G key-value heads, D head width, F hidden width, V vocabulary.
@@ -283,7 +286,7 @@ def from_safetensors(raw):
 
 
 def differences(committed, made):
-    """One line for each tensor that is missing, has another shape or type, or differs by more than TOLERANCE: ||a-b|| / (||a|| + ||b||)."""
+    """One line for each tensor that is missing, has another shape or type, or differs too much: ||a-b|| / (||a|| + ||b||)."""
     for name in sorted(set(committed) ^ set(made)):
         yield f"{name}: only in {'the committed file' if name in committed else 'what the script makes'}"
     for name in sorted(set(committed) & set(made)):
@@ -292,9 +295,10 @@ def differences(committed, made):
             yield f"{name}: committed {a.dtype}{list(a.shape)}, made {b.dtype}{list(b.shape)}"
             continue
         norm = lambda x: float(np.sqrt(np.sum(np.square(x.astype(np.float64)))))
-        total = norm(a) + norm(b)
-        if not norm(a.astype(np.float64) - b) <= TOLERANCE * total:
-            yield f"{name}: differs by {norm(a.astype(np.float64) - b) / total:.2e}, at most {TOLERANCE} expected"
+        tolerance = TOLERANCE_AFTER_ADAMW if name.startswith("after.") else TOLERANCE
+        difference, total = norm(a.astype(np.float64) - b), norm(a) + norm(b)
+        if not difference <= tolerance * total:
+            yield f"{name}: differs by {difference / total:.2e}, at most {tolerance} expected"
 
 
 def main():
