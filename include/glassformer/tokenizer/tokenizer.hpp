@@ -74,25 +74,26 @@ Tokenizer character_tokenizer(std::string_view utf8_text);
 
 // One step of BPE training: the most frequent adjacent pair becomes a token.
 struct Merge {
-  Index rank;                      // 0 for the first
-  Token left, right, token;        // the pair, and what it becomes
+  Index rank;                // 0 for the first
+  Token left, right, token;  // the pair, and what it becomes
   std::string left_bytes, right_bytes, bytes;
-  Index count;                     // how often the pair stood in the text when it was merged
+  Index count;  // how often the pair stood in the text when it was merged
 };
 
 struct BpeOptions {
-  Index vocab_size = 512;                               // 256 bytes + merged tokens + special tokens
+  Index vocab_size = 512;                                // 256 bytes + merged tokens + special tokens
   std::vector<std::string> special = {"<|endoftext|>"};  // get the last ids, as in GPT-2; the text is cut where it spells one
-  std::function<void(const Merge&)> on_merge;           // called after each merge
+  std::function<void(const Merge&)> on_merge;            // called after each merge
 };
 
-// Byte-level BPE: ids 0–255 are the bytes in the order of GPT-2's table ('!' is 0), then merged tokens as they are learned, then the special ones.
-// Each step merges the most frequent pair; of equally frequent ones that with the smaller (left, right). Fewer merges than
+// Byte-level BPE: ids 0–255 are the bytes in the order of GPT-2's table ('!' is 0), then merged tokens as they are learned, then the
+// special ones. Each step merges the most frequent pair; of equally frequent ones that with the smaller (left, right). Fewer merges than
 // asked when no pair occurs twice. Example: "aaabdaaabac" merges aa, ab, aaab and is then aaab d aaab a c.
 // Throws std::invalid_argument when vocab_size < 256 + special, or a special token is empty, repeated, or also an ordinary token.
 Tokenizer train_bpe(std::string_view text, const BpeOptions&);
 
-// A directory (its tokenizer.json, else its tokenizer.bin), a Hugging Face tokenizer.json or a llama2.c tokenizer.bin, told apart by content.
+// A directory (its tokenizer.json, else its tokenizer.bin), a Hugging Face tokenizer.json or a llama2.c tokenizer.bin, told apart by
+// content.
 Expected<Tokenizer> load_tokenizer(const std::filesystem::path&);
 // GPT-2 as OpenAI published it.
 Expected<Tokenizer> load_gpt2_tokenizer(const std::filesystem::path& encoder_json, const std::filesystem::path& vocab_bpe);
