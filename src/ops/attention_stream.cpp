@@ -1,0 +1,255 @@
+// Online softmax: Milakov, Gimelshein 2018; blocks and the backward pass from saved log-sum-exp: Dao et al. 2022.
+// Legend: T queries, U keys, D head width (padded to whole vectors: Dp), i a query, j a key, in blocks of kQueries × kKeys.
+#include "ops/attention_stream.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "ops/tile.hpp"
+
+namespace glassformer::ops {
+namespace {
+
+constexpr Index kQueries = 48;  // a multiple of the six rows that tile_product holds in registers
+constexpr Index kKeys = 64;
+template <class S> constexpr S kMinusInfinity = -std::numeric_limits<S>::infinity();
+template <class S> using RowMap = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor>>;
+
+// Scratch of one thread; grows to the largest sequence that it has seen and is used again.
+template <class S> struct Scratch {
+  std::vector<S> memory;
+  std::size_t used = 0;
+  void start(Index scalars) {
+    used = 0;
+    if (static_cast<Index>(memory.size()) < scalars + 16) memory.resize(static_cast<std::size_t>(scalars) + 16);
+    while (reinterpret_cast<std::uintptr_t>(memory.data() + used) % 64 != 0) ++used;
+  }
+  S* take(Index scalars) {
+    S* p = memory.data() + used;
+    used += static_cast<std::size_t>(round_up(scalars, kTileLanes<S>));
+    return p;
+  }
+};
+template <class S> Scratch<S>& thread_scratch() {
+  thread_local Scratch<S> scratch;
+  return scratch;
+}
+
+// rows [n, Dp] ← factor·head of a strided tensor, padding zero
+template <class S> void pack_rows(const Heads<const S>& x, Index head, Index n, Index D, Index Dp, S factor, S* rows) {
+  for (Index t = 0; t < n; ++t) {
+    const S* from = x.at(t, head);
+    S* to = rows + t * Dp;
+    for (Index d = 0; d < D; ++d) to[d] = factor * from[d];
+    std::fill(to + D, to + Dp, S(0));
+  }
+}
+
+// columns [D, Up] ← headᵀ, padding zero
+template <class S> void pack_columns(const Heads<const S>& x, Index head, Index n, Index D, Index Up, S* columns) {
+  for (Index t = 0; t < n; ++t) {
+    const S* from = x.at(t, head);
+    for (Index d = 0; d < D; ++d) columns[d * Up + t] = from[d];
+  }
+  for (Index d = 0; d < D; ++d) std::fill(columns + d * Up + n, columns + (d + 1) * Up, S(0));
+}
+
+// The keys that some query of a block sees: [begin, end).
+struct KeyRange {
+  Index begin, end;
+};
+KeyRange key_range(const AttentionShape& shape, Index first_place, Index last_place, Index keys) {
+  const Index begin = shape.window > 0 ? std::max<Index>(0, first_place - shape.window + 1) : 0;
+  return {begin, shape.causal ? last_place + 1 : keys};
+}
+
+// scores [n, columns] of a block: adds ALiBi, writes −∞ where masked and in the padding beyond the last key.
+template <class S>
+void mask_scores(const AttentionShape& shape, Index head, Index place, Index n, Index key, Index columns, Index keys, S* scores, Index stride) {
+  const bool all_seen = key + columns <= keys && (!shape.causal || key + columns - 1 <= place) && (shape.window == 0 || key > place + n - 1 - shape.window);
+  const S slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
+  for (Index i = 0; i < n; ++i) {
+    S* row = scores + i * stride;
+    if (slope != S(0)) {
+      for (Index j = 0; j < columns; ++j) row[j] -= slope * static_cast<S>(place + i - key - j);
+    }
+    if (all_seen) continue;
+    const Index seen_begin = shape.window > 0 ? std::max<Index>(0, place + i - shape.window + 1 - key) : 0;
+    const Index seen_end = std::min(shape.causal ? place + i + 1 - key : columns, keys - key);
+    for (Index j = 0; j < std::min(seen_begin, columns); ++j) row[j] = kMinusInfinity<S>;
+    for (Index j = std::max<Index>(seen_end, 0); j < columns; ++j) row[j] = kMinusInfinity<S>;
+  }
+}
+
+// p [n, columns] ⊙ dropout mask/(1 − rate), in place.
+template <class S>
+void drop(const AttentionShape& shape, Index sequence, Index head, Index query, Index n, Index key, Index columns, Index T, Index U, S* p, Index stride) {
+  if (shape.dropout.rate <= 0) return;
+  const S keep = static_cast<S>(1 / (1 - shape.dropout.rate));
+  for (Index i = 0; i < n; ++i) {
+    const Index element = ((sequence * shape.heads + head) * T + query + i) * U + key;
+    for (Index j = 0; j < columns; ++j) p[i * stride + j] *= dropout_keeps(shape.dropout, element + j) ? keep : S(0);
+  }
+}
+
+// One sequence and head. The scale is multiplied into q when it is packed.
+template <class S> void forward_head(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head) {
+  constexpr Index L = kTileLanes<S>;
+  const Index T = s.queries, U = s.keys, D = shape.head_dim, Dp = round_up(D, L), Up = round_up(U, kKeys), kv = head / (shape.heads / shape.kv_heads);
+  auto& scratch = thread_scratch<S>();
+  scratch.start(kQueries * Dp * 2 + D * Up + U * Dp + kQueries * (kKeys + 2) + 8 * L);
+  S *q = scratch.take(kQueries * Dp), *z = scratch.take(kQueries * Dp), *kt = scratch.take(D * Up), *v = scratch.take(U * Dp);
+  S *p = scratch.take(kQueries * kKeys), *max = scratch.take(kQueries), *sum = scratch.take(kQueries);
+  pack_columns(s.k, kv, U, D, Up, kt);
+  pack_rows(s.v, kv, U, D, Dp, S(1), v);
+
+  for (Index query = 0; query < T; query += kQueries) {
+    const Index n = std::min(kQueries, T - query), place = U - T + query;
+    pack_rows(Heads<const S>{s.q.at(query, 0), s.q.token_stride, s.q.head_stride}, head, n, D, Dp, static_cast<S>(shape.scale), q);
+    std::fill(max, max + n, kMinusInfinity<S>);
+    std::fill(sum, sum + n, S(0));
+    std::fill(z, z + n * Dp, S(0));
+    const KeyRange range = key_range(shape, place, place + n - 1, U);
+    for (Index key = range.begin / L * L; key < range.end; key += kKeys) {
+      const Index columns = std::min(kKeys, round_up(range.end - key, L));
+      tile_product<S>(n, columns, D, q, Dp, 1, kt + key, Up, p, kKeys, false);  // scores = q·kᵀ/√D
+      mask_scores(shape, head, place, n, key, columns, U, p, kKeys);
+      for (Index i = 0; i < n; ++i) {
+        RowMap<S> row(p + i * kKeys, columns);
+        const S before = max[i], now = std::max(before, row.maxCoeff());
+        if (now == kMinusInfinity<S>) {  // nothing of this block is seen by this query
+          row.setZero();
+          continue;
+        }
+        if (now != before) {
+          const S shrink = std::exp(before - now);
+          sum[i] *= shrink;
+          RowMap<S>(z + i * Dp, Dp) *= shrink;
+          max[i] = now;
+        }
+        row = (row - now).exp();
+        sum[i] += row.sum();
+      }
+      drop(shape, sequence, head, query, n, key, columns, T, U, p, kKeys);
+      tile_product<S>(n, Dp, std::min(columns, U - key), p, kKeys, 1, v + key * Dp, Dp, z, Dp, true);  // z += p·v
+    }
+    for (Index i = 0; i < n; ++i) {
+      const S inverse = S(1) / sum[i];
+      S* to = s.z.at(query + i, head);
+      for (Index d = 0; d < D; ++d) to[d] = z[i * Dp + d] * inverse;
+      if (s.logsumexp) s.logsumexp[head * T + query + i] = max[i] + std::log(sum[i]);
+    }
+  }
+}
+
+// Decoding: one query against keys as they lie in the cache, nothing packed.
+template <class S> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head) {
+  using Row = Eigen::Map<const Vector<S>>;
+  const Index U = s.keys, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
+  const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0;
+  auto& scratch = thread_scratch<S>();
+  scratch.start(U + 32);
+  RowMap<S> p(scratch.take(U), U - begin);
+  const Row q(s.q.at(0, head), D);
+  const S scale = static_cast<S>(shape.scale), slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
+  for (Index j = begin; j < U; ++j) p(j - begin) = scale * q.dot(Row(s.k.at(j, kv), D)) - slope * static_cast<S>(U - 1 - j);
+  const S max = p.maxCoeff();
+  p = (p - max).exp();
+  const S sum = p.sum();
+  drop(shape, sequence, head, 0, 1, begin, U - begin, 1, U, p.data(), U);
+  Eigen::Map<Vector<S>> z(s.z.at(0, head), D);
+  z.setZero();
+  for (Index j = begin; j < U; ++j) z += p(j - begin) * Row(s.v.at(j, kv), D);
+  z *= S(1) / sum;
+  if (s.logsumexp) s.logsumexp[head] = max + std::log(sum);
+}
+
+// One sequence and key-value head: dk and dv sum over the query heads that read it, in order.
+//   P = exp(S − logsumexp)   dV += Pᵀ·dz   dP = dz·Vᵀ   dS = P ⊙ (dP − Σ dz ⊙ z)   dq = dS·k/√D   dk += dSᵀ·q/√D
+template <class S>
+void backward_kv_head(const AttentionShape& shape, const AttentionSequence<S>& s, const AttentionGradients<S>& g, Index sequence, Index kv) {
+  constexpr Index L = kTileLanes<S>;
+  const Index T = s.queries, U = s.keys, D = shape.head_dim, Dp = round_up(D, L), Up = round_up(U, kKeys), group = shape.heads / shape.kv_heads;
+  auto& scratch = thread_scratch<S>();
+  scratch.start(kQueries * Dp * 3 + 2 * D * Up + 3 * U * Dp + 2 * kQueries * kKeys + kQueries + 16 * L);
+  S *q = scratch.take(kQueries * Dp), *dz = scratch.take(kQueries * Dp), *dq = scratch.take(kQueries * Dp);
+  S *kt = scratch.take(D * Up), *vt = scratch.take(D * Up), *k = scratch.take(U * Dp), *dk = scratch.take(U * Dp), *dv = scratch.take(U * Dp);
+  S *p = scratch.take(kQueries * kKeys), *dp = scratch.take(kQueries * kKeys), *delta = scratch.take(kQueries);
+  pack_columns(s.k, kv, U, D, Up, kt);
+  pack_columns(s.v, kv, U, D, Up, vt);
+  pack_rows(s.k, kv, U, D, Dp, S(1), k);
+  std::fill(dk, dk + U * Dp, S(0));
+  std::fill(dv, dv + U * Dp, S(0));
+  const S scale = static_cast<S>(shape.scale);
+
+  for (Index head = kv * group; head < (kv + 1) * group; ++head) {
+    for (Index query = 0; query < T; query += kQueries) {
+      const Index n = std::min(kQueries, T - query), place = U - T + query;
+      pack_rows(Heads<const S>{s.q.at(query, 0), s.q.token_stride, s.q.head_stride}, head, n, D, Dp, scale, q);
+      pack_rows(Heads<const S>{g.dz.at(query, 0), g.dz.token_stride, g.dz.head_stride}, head, n, D, Dp, S(1), dz);
+      for (Index i = 0; i < n; ++i) {
+        const S *a = dz + i * Dp, *b = s.z.at(query + i, head);
+        delta[i] = Eigen::Map<const Vector<S>>(a, D).dot(Eigen::Map<const Vector<S>>(b, D));
+      }
+      const KeyRange range = key_range(shape, place, place + n - 1, U);
+      bool first = true;
+      for (Index key = range.begin / L * L; key < range.end; key += kKeys, first = false) {
+        const Index columns = std::min(kKeys, round_up(range.end - key, L)), seen = std::min(columns, U - key);
+        tile_product<S>(n, columns, D, q, Dp, 1, kt + key, Up, p, kKeys, false);
+        mask_scores(shape, head, place, n, key, columns, U, p, kKeys);
+        tile_product<S>(n, columns, D, dz, Dp, 1, vt + key, Up, dp, kKeys, false);
+        drop(shape, sequence, head, query, n, key, columns, T, U, dp, kKeys);  // forward was: z = drop(P)·v
+        for (Index i = 0; i < n; ++i) {
+          RowMap<S> row(p + i * kKeys, columns), drow(dp + i * kKeys, columns);
+          row = (row - s.logsumexp[head * T + query + i]).exp();
+          drow = row * (drow - delta[i]);
+        }
+        tile_product<S>(n, Dp, seen, dp, kKeys, 1, k + key * Dp, Dp, dq, Dp, !first);
+        tile_product<S>(seen, Dp, n, dp, 1, kKeys, q, Dp, dk + key * Dp, Dp, true);
+        drop(shape, sequence, head, query, n, key, columns, T, U, p, kKeys);
+        tile_product<S>(seen, Dp, n, p, 1, kKeys, dz, Dp, dv + key * Dp, Dp, true);
+      }
+      for (Index i = 0; i < n; ++i) {
+        S* to = g.dq.at(query + i, head);
+        for (Index d = 0; d < D; ++d) to[d] = scale * dq[i * Dp + d];
+      }
+    }
+  }
+  for (Index t = 0; t < U; ++t) {
+    std::copy(dk + t * Dp, dk + t * Dp + D, g.dk.at(t, kv));
+    std::copy(dv + t * Dp, dv + t * Dp + D, g.dv.at(t, kv));
+  }
+}
+
+}  // namespace
+
+template <class S> void stream_forward(const AttentionShape& shape, std::span<const AttentionSequence<S>> sequences, const Exec& exec) {
+  const auto tasks = static_cast<Index>(sequences.size()) * shape.heads;
+  Index work = 0;
+  for (const auto& s : sequences) work += s.queries * s.keys * shape.heads * shape.head_dim;
+  parallel_for(work < 16384 ? 1 : exec.threads, tasks, [&](Index task) {
+    const Index sequence = task / shape.heads, head = task % shape.heads;
+    const auto& s = sequences[static_cast<std::size_t>(sequence)];
+    if (s.queries == 1) return forward_one_query(shape, s, sequence, head);
+    if (s.queries > 0) forward_head(shape, s, sequence, head);
+  });
+}
+
+template <class S>
+void stream_backward(const AttentionShape& shape, std::span<const AttentionSequence<S>> sequences, std::span<const AttentionGradients<S>> gradients,
+                     const Exec& exec) {
+  parallel_for(exec.threads, static_cast<Index>(sequences.size()) * shape.kv_heads, [&](Index task) {
+    const auto sequence = static_cast<std::size_t>(task / shape.kv_heads);
+    backward_kv_head(shape, sequences[sequence], gradients[sequence], task / shape.kv_heads, task % shape.kv_heads);
+  });
+}
+
+template void stream_forward<float>(const AttentionShape&, std::span<const AttentionSequence<float>>, const Exec&);
+template void stream_forward<double>(const AttentionShape&, std::span<const AttentionSequence<double>>, const Exec&);
+template void stream_backward<float>(const AttentionShape&, std::span<const AttentionSequence<float>>, std::span<const AttentionGradients<float>>, const Exec&);
+template void stream_backward<double>(const AttentionShape&, std::span<const AttentionSequence<double>>, std::span<const AttentionGradients<double>>,
+                                      const Exec&);
+
+}  // namespace glassformer::ops

@@ -1,0 +1,105 @@
+// Legend: N tokens (rows), I inputs, O outputs. Each product is cut into blocks fixed by its shape, never by the number of threads.
+#include "glassformer/ops/linear.hpp"
+
+#include "glassformer/core/require.hpp"
+#include "glassformer/ops/reference/linear.hpp"
+#include "ops/gemm.hpp"
+#include "ops/row_dot.hpp"
+
+namespace glassformer::ops {
+namespace {
+
+// How many blocks: one for products too small to be worth a second thread, else about 8, a multiple of every likely thread number.
+constexpr Index kSmallProduct = 64 * 64 * 64;
+constexpr Index kBlocks = 8;
+constexpr Index kBlockUnit = 16;  // block edges fall on the vector width of the kernels
+
+Index block_length(Index length) { return std::max((length + kBlocks * kBlockUnit - 1) / (kBlocks * kBlockUnit) * kBlockUnit, 2 * kBlockUnit); }
+
+// Cuts c along its longer side, so that the shorter operand is read once a block and the longer one once in all.
+template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
+  if (g.m * g.n * g.k <= kSmallProduct) return gemm(g);
+  const bool by_rows = g.m >= g.n;
+  const Index length = by_rows ? g.m : g.n;
+  parallel_blocks(exec.threads, length, block_length(length), [&](Index begin, Index end) {
+    Gemm<S> part = g;
+    if (by_rows) {
+      part.m = end - begin;
+      part.a += begin * (g.transpose_a ? 1 : g.lda);
+      part.c += begin * g.ldc;
+    } else {
+      part.n = end - begin;
+      part.b += begin * (g.transpose_b ? g.ldb : 1);
+      part.c += begin;
+    }
+    gemm(part);
+  });
+}
+
+}  // namespace
+
+template <class S> void multiply_nt(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
+  require_shape("multiply_nt: b", b.rows(), b.cols(), c.cols(), a.cols());
+  require_shape("multiply_nt: c", c.rows(), c.cols(), a.rows(), b.rows());
+  if (exec.kernels == Kernels::reference) return reference::multiply_nt<S>(alpha, a, b, beta, c);
+  if (exec.row_exact) return row_dot(alpha, a, b, beta, c, exec);
+  gemm_in_blocks<S>({false, true, a.rows(), b.rows(), a.cols(), alpha, a.data(), a.outerStride(), b.data(), b.outerStride(), beta, c.data(), c.outerStride()}, exec);
+}
+
+template <class S> void multiply_nn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
+  require_shape("multiply_nn: b", b.rows(), b.cols(), a.cols(), c.cols());
+  require_shape("multiply_nn: c", c.rows(), c.cols(), a.rows(), b.cols());
+  if (exec.kernels == Kernels::reference) return reference::multiply_nn<S>(alpha, a, b, beta, c);
+  gemm_in_blocks<S>({false, false, a.rows(), b.cols(), a.cols(), alpha, a.data(), a.outerStride(), b.data(), b.outerStride(), beta, c.data(), c.outerStride()}, exec);
+}
+
+template <class S> void multiply_tn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
+  require_shape("multiply_tn: b", b.rows(), b.cols(), a.rows(), c.cols());
+  require_shape("multiply_tn: c", c.rows(), c.cols(), a.cols(), b.cols());
+  if (exec.kernels == Kernels::reference) return reference::multiply_tn<S>(alpha, a, b, beta, c);
+  gemm_in_blocks<S>({true, false, a.cols(), b.cols(), a.rows(), alpha, a.data(), a.outerStride(), b.data(), b.outerStride(), beta, c.data(), c.outerStride()}, exec);
+}
+
+template <class S> void linear_forward(ConstMatrixRef<S> x, MatrixView<S> weight, MatrixView<S> bias, MatrixRef<S> y, const Exec& exec) {
+  if (bias) require_shape("linear: bias", bias.rows, bias.cols, 1, y.cols());
+  if (exec.kernels == Kernels::reference) {
+    require_shape("linear: weight", weight.rows, weight.cols, y.cols(), x.cols());
+    return reference::linear_forward<S>(x, weight, bias, y);
+  }
+  multiply_nt<S>(1, x, *weight, 0, y, exec);
+  if (bias) {
+    parallel_blocks(exec.threads, y.rows(), 64, [&](Index begin, Index end) { y.middleRows(begin, end - begin).rowwise() += (*bias).row(0); });
+  }
+}
+
+template <class S> void linear_backward_input(ConstMatrixRef<S> dy, MatrixView<S> weight, MatrixRef<S> dx, const Exec& exec) {
+  multiply_nn<S>(1, dy, *weight, 0, dx, exec);  // forward was: y = x·Wᵀ
+}
+
+template <class S>
+void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixView<S> dweight, MatrixView<S> dbias, const Exec& exec) {
+  if (exec.kernels == Kernels::reference) return reference::linear_backward_parameters<S>(x, dy, dweight, dbias);
+  if (dweight) multiply_tn<S>(1, dy, x, 1, *dweight, exec);  // forward was: y = x·Wᵀ
+  if (dbias) {                                               // forward was: y += b. Columns are cut, each summed from the first row to the last.
+    require_shape("linear: dbias", dbias.rows, dbias.cols, 1, dy.cols());
+    parallel_blocks(exec.threads, dy.cols(), 128, [&](Index begin, Index end) {
+      auto sum = (*dbias).row(0).segment(begin, end - begin);
+      for (Index n = 0; n < dy.rows(); ++n) sum += dy.row(n).segment(begin, end - begin);
+    });
+  }
+}
+
+template void multiply_nt<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
+template void multiply_nn<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
+template void multiply_tn<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
+template void linear_forward<float>(ConstMatrixRef<float>, MatrixView<float>, MatrixView<float>, MatrixRef<float>, const Exec&);
+template void linear_backward_input<float>(ConstMatrixRef<float>, MatrixView<float>, MatrixRef<float>, const Exec&);
+template void linear_backward_parameters<float>(ConstMatrixRef<float>, ConstMatrixRef<float>, MatrixView<float>, MatrixView<float>, const Exec&);
+template void multiply_nt<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);
+template void multiply_nn<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);
+template void multiply_tn<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);
+template void linear_forward<double>(ConstMatrixRef<double>, MatrixView<double>, MatrixView<double>, MatrixRef<double>, const Exec&);
+template void linear_backward_input<double>(ConstMatrixRef<double>, MatrixView<double>, MatrixRef<double>, const Exec&);
+template void linear_backward_parameters<double>(ConstMatrixRef<double>, ConstMatrixRef<double>, MatrixView<double>, MatrixView<double>, const Exec&);
+
+}  // namespace glassformer::ops

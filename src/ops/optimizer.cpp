@@ -1,0 +1,98 @@
+#include "glassformer/ops/optimizer.hpp"
+
+#include <cmath>
+#include <vector>
+
+#include "glassformer/core/require.hpp"
+#include "glassformer/ops/linear.hpp"
+#include "glassformer/ops/reference/optimizer.hpp"
+
+namespace glassformer::ops {
+namespace {
+
+constexpr Index kBlock = 16384;  // scalars a task; also the length of one partial sum, so a property of the result's bits
+
+}  // namespace
+
+template <class S> void adamw_update(const AdamwStep& s, std::span<S> theta, std::span<const S> gradient, std::span<S> m, std::span<S> v, const Exec& exec) {
+  const auto n = static_cast<Index>(theta.size());
+  require(gradient.size() == theta.size() && m.size() == theta.size() && v.size() == theta.size(), "adamw: {} parameters, {} gradients, {} and {} moments",
+          theta.size(), gradient.size(), m.size(), v.size());
+  if (exec.kernels == Kernels::reference) return reference::adamw_update<S>(s, theta, gradient, m, v);
+  const S beta1 = static_cast<S>(s.beta1), beta2 = static_cast<S>(s.beta2), epsilon = static_cast<S>(s.epsilon), scale = static_cast<S>(s.gradient_scale);
+  const S rate = static_cast<S>(s.rate), shrink = static_cast<S>(s.rate * s.decay);
+  const S correct_m = static_cast<S>(1 / (1 - std::pow(s.beta1, static_cast<double>(s.step))));
+  const S correct_v = static_cast<S>(1 / (1 - std::pow(s.beta2, static_cast<double>(s.step))));
+  const S one_minus_beta1 = static_cast<S>(1 - s.beta1), one_minus_beta2 = static_cast<S>(1 - s.beta2);
+  parallel_blocks(exec.threads, n, kBlock, [&](Index begin, Index end) {
+    S *__restrict t = theta.data(), *__restrict mm = m.data(), *__restrict vv = v.data();
+    const S* __restrict grad = gradient.data();
+    for (Index i = begin; i < end; ++i) {
+      const S g = scale * grad[i];
+      const S mi = beta1 * mm[i] + one_minus_beta1 * g;
+      const S vi = beta2 * vv[i] + one_minus_beta2 * g * g;
+      mm[i] = mi;
+      vv[i] = vi;
+      t[i] -= shrink * t[i] + rate * (mi * correct_m) / (std::sqrt(vi * correct_v) + epsilon);
+    }
+  });
+}
+
+template <class S> double sum_of_squares(std::span<const S> x, const Exec& exec) {
+  if (exec.kernels == Kernels::reference) return reference::sum_of_squares<S>(x);
+  const auto n = static_cast<Index>(x.size());
+  std::vector<double> parts(static_cast<std::size_t>((n + kBlock - 1) / kBlock));
+  parallel_blocks(exec.threads, n, kBlock, [&](Index begin, Index end) {
+    const Eigen::Map<const Eigen::Array<S, Eigen::Dynamic, 1>> part(x.data() + begin, end - begin);
+    parts[static_cast<std::size_t>(begin / kBlock)] = part.template cast<double>().square().sum();
+  });
+  double sum = 0;
+  for (const double part : parts) sum += part;
+  return sum;
+}
+
+template <class S> void newton_schulz(MatrixRef<S> x, int iterations, const Exec& exec) {
+  if (exec.kernels == Kernels::reference) return reference::newton_schulz<S>(x, iterations);
+  const double norm = std::sqrt(static_cast<double>(x.squaredNorm()));
+  const bool tall = x.rows() > x.cols();  // A = XXᵀ is the smaller of the two products
+  Matrix<S> X = tall ? Matrix<S>(x.transpose()) : Matrix<S>(x);
+  X *= static_cast<S>(1 / (norm + 1e-7));
+  Matrix<S> A(X.rows(), X.rows()), B(X.rows(), X.rows()), Y(X.rows(), X.cols());
+  constexpr double a = 3.4445, b = -4.775, c = 2.0315;
+  for (int i = 0; i < iterations; ++i) {
+    multiply_nt<S>(1, X, X, 0, A, exec);
+    B = static_cast<S>(b) * A;
+    multiply_nn<S>(static_cast<S>(c), A, A, 1, B, exec);
+    Y = static_cast<S>(a) * X;
+    multiply_nn<S>(1, B, X, 1, Y, exec);
+    X.swap(Y);
+  }
+  if (tall) {
+    x = X.transpose();
+  } else {
+    x = X;
+  }
+}
+
+template <class S> void muon_update(const MuonStep& s, MatrixView<S> theta, MatrixView<S> gradient, MatrixView<S> m, const Exec& exec) {
+  require_shape("muon: gradient", gradient.rows, gradient.cols, theta.rows, theta.cols);
+  require_shape("muon: moment", m.rows, m.cols, theta.rows, theta.cols);
+  if (exec.kernels == Kernels::reference) return reference::muon_update<S>(s, theta, gradient, m);
+  const S mu = static_cast<S>(s.momentum), scale = static_cast<S>(s.gradient_scale);
+  *m = mu * *m + ((1 - mu) * scale) * *gradient;
+  Matrix<S> update = ((1 - mu) * scale) * *gradient + mu * *m;
+  newton_schulz<S>(update, s.iterations, exec);
+  const double shape = std::sqrt(std::max(1.0, static_cast<double>(theta.rows) / static_cast<double>(theta.cols)));
+  *theta = static_cast<S>(1 - s.rate * s.decay) * *theta - static_cast<S>(s.rate * shape) * update;
+}
+
+template void adamw_update<float>(const AdamwStep&, std::span<float>, std::span<const float>, std::span<float>, std::span<float>, const Exec&);
+template double sum_of_squares<float>(std::span<const float>, const Exec&);
+template void newton_schulz<float>(MatrixRef<float>, int, const Exec&);
+template void muon_update<float>(const MuonStep&, MatrixView<float>, MatrixView<float>, MatrixView<float>, const Exec&);
+template void adamw_update<double>(const AdamwStep&, std::span<double>, std::span<const double>, std::span<double>, std::span<double>, const Exec&);
+template double sum_of_squares<double>(std::span<const double>, const Exec&);
+template void newton_schulz<double>(MatrixRef<double>, int, const Exec&);
+template void muon_update<double>(const MuonStep&, MatrixView<double>, MatrixView<double>, MatrixView<double>, const Exec&);
+
+}  // namespace glassformer::ops

@@ -1,0 +1,59 @@
+#include "ops/row_dot.hpp"
+
+namespace glassformer::ops {
+namespace {
+
+// Four accumulators of one 64-byte vector hide the latency of a multiply-add; the tail is added last, in order.
+template <class S> constexpr Index kLanes = 64 / static_cast<Index>(sizeof(S));
+
+// Dot products of R rows of a with one row of b, which is read once.
+template <class S, int R> void dots(const S* a, Index lda, const S* b, Index K, S* result) {
+  using Lane = Eigen::Array<S, 1, kLanes<S>>;
+  using Load = Eigen::Map<const Lane>;
+  constexpr Index L = kLanes<S>;
+  Lane sum[R][4];
+  for (int r = 0; r < R; ++r) {
+    for (auto& lane : sum[r]) lane.setZero();
+  }
+  Index k = 0;
+  for (; k + 4 * L <= K; k += 4 * L) {
+    for (int u = 0; u < 4; ++u) {
+      const Lane w = Load(b + k + u * L);
+      for (int r = 0; r < R; ++r) sum[r][u] += Load(a + r * lda + k + u * L) * w;
+    }
+  }
+  for (; k + L <= K; k += L) {
+    const Lane w = Load(b + k);
+    for (int r = 0; r < R; ++r) sum[r][0] += Load(a + r * lda + k) * w;
+  }
+  for (int r = 0; r < R; ++r) {
+    S total = ((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3])).sum();
+    for (Index j = k; j < K; ++j) total += a[r * lda + j] * b[j];
+    result[r] = total;
+  }
+}
+
+}  // namespace
+
+template <class S> void row_dot(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
+  const Index N = a.rows(), K = a.cols(), M = b.rows();
+  const Index block = std::max<Index>(1, std::min<Index>((M + 7) / 8, 65536 / std::max<Index>(K, 1) + 1));
+  const int threads = N * M * K < 32768 ? 1 : exec.threads;
+  parallel_blocks(threads, M, block, [&](Index begin, Index end) {
+    S sums[4];
+    const auto put = [&](Index n, Index m, int rows) {
+      for (int r = 0; r < rows; ++r) c(n + r, m) = beta == S(0) ? alpha * sums[r] : alpha * sums[r] + beta * c(n + r, m);
+    };
+    for (Index m = begin; m < end; ++m) {
+      const S* w = b.data() + m * b.outerStride();
+      Index n = 0;
+      for (; n + 4 <= N; n += 4) dots<S, 4>(a.data() + n * a.outerStride(), a.outerStride(), w, K, sums), put(n, m, 4);
+      for (; n < N; ++n) dots<S, 1>(a.data() + n * a.outerStride(), a.outerStride(), w, K, sums), put(n, m, 1);
+    }
+  });
+}
+
+template void row_dot<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
+template void row_dot<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);
+
+}  // namespace glassformer::ops
