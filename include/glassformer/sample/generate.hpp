@@ -1,0 +1,66 @@
+// Text from a model: the prompt is read in one pass (prefill), then one token after another is drawn and read (decoding).
+//
+// Past the context T = config.context (PastContext::slide):
+//   RoPE, ALiBi, none         the cache slides: it forgets the oldest token but keeps the first `sinks` (Xiao et al. 2023); places are
+//                             counted in the cache. A prompt longer than T is read in a first piece of T tokens and then in pieces of an
+//                             eighth of the window. Without the cache: the last T tokens, read again at each step (not the same numbers:
+//                             a cached key has seen what was forgotten since).
+//   learned, sinusoidal       the place is baked into the token's embedding, so what was read cannot move: the last T/2 tokens of the text
+//                             are read afresh whenever T are full; the same without the cache.
+#pragma once
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "glassformer/model/decoder.hpp"
+#include "glassformer/sample/filters.hpp"
+#include "glassformer/sample/text_stream.hpp"
+#include "glassformer/tokenizer/tokenizer.hpp"
+
+namespace glassformer {
+
+enum class PastContext { slide, stop };
+
+struct GenerateOptions {
+  SamplingOptions sampling;
+  Index max_tokens = 200;                         // tokens to draw, at most
+  std::vector<std::string> stop;                  // the text ends before the first of these; they may span tokens
+  std::uint64_t seed = 1;                         // token i of sequence s draws number i of RandomStream{seed}.at("sample").at(s)
+  std::uint64_t first_sequence = 0;               // s of the first prompt: a prompt of a batch, alone, with its own s gives the same
+  bool use_cache = true;                          // false: read everything again for each token
+  PastContext past_context = PastContext::slide;  // stop: end when the context is full
+  Index sinks = 4;                                // first tokens that a sliding cache keeps, as in the paper; at most T/2
+  Exec exec;                                      // decoding sets row_exact itself
+  // Called with each new piece of text: whole characters of valid UTF-8, never past a stop string. What it throws passes through.
+  std::function<void(std::string_view piece)> on_text;
+  // Sees every pass: each prefill, then each decoding step. The head reads only the last row, so `logits` is [sequences, V].
+  Trace<float>* trace = nullptr;
+};
+
+struct Generation {
+  std::vector<Token> prompt_ids;   // with the start token, if one was added
+  std::vector<Token> ids;          // drawn, without the end token
+  std::string text;                // of `ids`, bytes as decoded (valid_utf8 makes them fit for JSON), cut before a stop string
+  double prefill_ms = 0;           // reading the prompt
+  double decode_ms = 0;            // all later passes, and drawing
+  Index decode_steps = 0;          // passes in decode_ms: one for each token but the first
+  std::string stopped_by;          // "length", "stop", "eos" (the model's end or start token), "context"
+  std::vector<std::string> notes;  // sentences for the user: what was done about the start or the context
+  double tokens_per_s() const { return decode_ms > 0 ? static_cast<double>(decode_steps) / decode_ms * 1e3 : 0; }
+};
+
+// Continues the prompt. Before it comes the start token when config.prepend_bos. An empty prompt starts from the model's or the
+// tokenizer's start token, else from a newline (with a note).
+// Throws std::invalid_argument: options out of range; a prompt that the tokenizer cannot encode, or an empty one with nothing to start
+// from; a tokenizer with more tokens than the model (with fewer, the model's other tokens are never drawn); a model that is not causal;
+// logits that are NaN.
+Generation generate(const Decoder<float>&, const Tokenizer&, std::string_view prompt, const GenerateOptions&);
+
+// Continues several prompts together, each in its own slot of one cache: every prompt is read alone, then all decode in one pass a step.
+// Each gets the bits that it gets alone. options.on_text must be empty; this one also gets the number of the prompt.
+std::vector<Generation> generate_batch(const Decoder<float>&, const Tokenizer&, const std::vector<std::string>& prompts,
+                                       const GenerateOptions&,
+                                       const std::function<void(Index sequence, std::string_view piece)>& on_text = {});
+
+}  // namespace glassformer
