@@ -29,7 +29,7 @@ std::string shown(const json& value) {
     if (type != value.end() && type->is_string()) return fmt::format("an object of type {}", shown(*type));
     return fmt::format("an object of {} members", value.size());
   }
-  std::string text = value.dump(-1, ' ', true);
+  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
   if (text.size() > 60) text.replace(57, std::string::npos, "...");
   return text;
 }
@@ -190,9 +190,8 @@ json parse(std::string_view text) {
   try {
     return json::parse(text);
   } catch (const json::exception& e) {
-    std::string why = e.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
-    why = shown(why.substr(std::min(why.size(), why.find("] ") + 2)));
-    throw Refused{"expected JSON, found " + why};
+    const std::string why = e.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
+    throw Refused{"expected JSON, found " + shown(why.substr(std::min(why.size(), why.find("] ") + 2)))};
   }
 }
 
