@@ -2,6 +2,7 @@
 // Contracts and errors: ops/attention_core.hpp. Legend: T queries, U keys (T ≤ U), H query heads, G key-value heads, D head width.
 #pragma once
 #include "glassformer/ops/attention_core.hpp"
+#include "glassformer/ops/reference/linear.hpp"
 #include "glassformer/ops/reference/loss.hpp"
 
 namespace glassformer::ops::reference {
@@ -22,7 +23,7 @@ template <class S>
 Matrix<S> attention_scores(const AttentionShape& shape, const AttentionSequence<S>& s, Index head) {
   const auto q = head_matrix(s.q, head, s.queries, shape.head_dim);                // [T, D]
   const auto k = head_matrix(s.k, key_head(shape, head), s.keys, shape.head_dim);  // [U, D]
-  Matrix<S> scores = S(shape.scale) * q * k.transpose();                           // [T, U]
+  Matrix<S> scores = S(shape.scale) * product(q, k.transpose());                       // [T, U]
   const double slope = shape.slopes.empty() ? 0.0 : shape.slopes[static_cast<std::size_t>(head)];
   for (Index t = 0; t < s.queries; ++t) {
     const Index place = s.keys - s.queries + t;
@@ -76,7 +77,7 @@ void attention_core_forward(const AttentionShape& shape, std::span<const Attenti
       AttentionMatrices<S> a = attention_matrices<S>(shape, s, i, h, watch);
       for (Index t = 0; s.logsumexp && t < s.queries; ++t) s.logsumexp[h * s.queries + t] = log_sum_exp<S>(a.scores.row(t));
       attention_dropout<S>(shape, i, h, a.pattern);
-      head_matrix(s.z, h, s.queries, shape.head_dim) = a.pattern * head_matrix(s.v, key_head(shape, h), s.keys, shape.head_dim);
+      head_matrix(s.z, h, s.queries, shape.head_dim) = product(a.pattern, head_matrix(s.v, key_head(shape, h), s.keys, shape.head_dim));
     }
   }
 }
@@ -104,13 +105,13 @@ void attention_core_backward(const AttentionShape& shape, std::span<const Attent
       const auto dz = head_matrix(d.dz, h, T, D);
       Matrix<S> dropped = P;
       attention_dropout<S>(shape, i, h, dropped);
-      head_matrix(d.dv, g, U, D) += dropped.transpose() * dz;
-      Matrix<S> dP = dz * head_matrix(s.v, g, U, D).transpose();
+      head_matrix(d.dv, g, U, D) += product(dropped.transpose(), dz);
+      Matrix<S> dP = product(dz, head_matrix(s.v, g, U, D).transpose());
       attention_dropout<S>(shape, i, h, dP);
       Matrix<S> dA(T, U);
       softmax_backward<S>(P, dP, dA);
-      head_matrix(d.dq, h, T, D) = scale * dA * head_matrix(s.k, g, U, D);
-      head_matrix(d.dk, g, U, D) += scale * dA.transpose() * head_matrix(s.q, h, T, D);
+      head_matrix(d.dq, h, T, D) = scale * product(dA, head_matrix(s.k, g, U, D));
+      head_matrix(d.dk, g, U, D) += scale * product(dA.transpose(), head_matrix(s.q, h, T, D));
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "glassformer/ops/optimizer.hpp"
+#include "glassformer/ops/reference/linear.hpp"
 
 namespace glassformer::ops::reference {
 
@@ -43,9 +44,9 @@ void newton_schulz(MatrixRef<S> x, int iterations) {
   Matrix<S> X = tall ? Matrix<S>(x.transpose()) : Matrix<S>(x);
   X /= norm;
   for (int i = 0; i < iterations; ++i) {
-    const Matrix<S> A = X * X.transpose();
-    const Matrix<S> B = b * A + c * A * A;
-    X = a * X + B * X;
+    const Matrix<S> A = product(X, X.transpose());
+    const Matrix<S> B = b * A + c * product(A, A);
+    X = (a * X + product(B, X)).eval();
   }
   if (tall) {
     x = X.transpose();
