@@ -87,7 +87,7 @@ TEST_CASE_TEMPLATE("activations, SwiGLU, add: fused equals the formula on odd sh
       INFO("kind ", static_cast<int>(kind), " N ", N, " F ", F, " part ", part);
       CHECK(relative_error(expected.middleCols(part * F, F), found.middleCols(part * F, F)) < kernel_tolerance<S>());
     }
-    CHECK(same_bits_on_any_threads(run));
+    if (trial % 10 < 3) CHECK(same_bits_on_any_threads(run));  // each kind, several times
     Block<S> in_place(x.value());
     ops::activation_forward<S>(kind, *in_place, *in_place, Exec{});
     CHECK(same_bits(in_place.value(), Matrix<S>(found.leftCols(F))));

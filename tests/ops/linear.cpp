@@ -191,6 +191,22 @@ TEST_CASE_TEMPLATE("products and linear layers name shapes that do not fit", S, 
   }
 }
 
+TEST_CASE_TEMPLATE("products of nothing: no terms give beta·c, no rows give no rows", S, float, double) {
+  for (const Kernels kernels : all_kernels) {
+    for (const bool row_exact : {false, true}) {
+      Exec exec = exec_of(kernels);
+      exec.row_exact = row_exact;
+      Matrix<S> c = Matrix<S>::Constant(2, 3, S(4)), no_rows(0, 3);
+      ops::multiply_nt<S>(1, Matrix<S>(2, 0), Matrix<S>(3, 0), S(0.5), c, exec);
+      CHECK(c == Matrix<S>::Constant(2, 3, S(2)));
+      ops::multiply_nt<S>(1, Matrix<S>(2, 0), Matrix<S>(3, 0), 0, c, exec);
+      CHECK(c.isZero(0));
+      CHECK_NOTHROW(ops::multiply_nn<S>(1, Matrix<S>(0, 4), Matrix<S>::Zero(4, 3), 0, no_rows, exec));
+      CHECK_NOTHROW(ops::multiply_nt<S>(1, Matrix<S>(0, 4), Matrix<S>::Zero(3, 4), 0, no_rows, exec));
+    }
+  }
+}
+
 TEST_CASE("the matrix product in use has a name") {
   const std::string name = ops::multiply_backend();
   CHECK((name == "oneDNN" || name == "Eigen"));
