@@ -1,39 +1,61 @@
 // Reads a Hugging Face tokenizer.json, and GPT-2's encoder.json with vocab.bpe. What the engine would encode differently from
 // Hugging Face's tokenizers (another model, a normalizer, another pre-tokenizer, …) is refused, never passed over.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "tokenizer/impl.hpp"
 #include "tokenizer/unicode.hpp"
 
-namespace glassformer {
-namespace tokenizer {
+namespace glassformer::tokenizer {
 namespace {
 
 using json = nlohmann::json;
+
+// A value or text as a message may show it: on one line, not long, and never by recursion into what a hostile file nests.
+// Only refers to it, so that an expectation that holds costs nothing.
+struct Shown {
+  const json* value;
+  const std::string* text;
+};
+Shown shown(const json& value) { return {&value, nullptr}; }
+Shown shown(const std::string& text) { return {nullptr, &text}; }
+
+std::string spelled(Shown s) {
+  if (s.value && s.value->is_array()) return fmt::format("a list of {}", s.value->size());
+  if (s.value && s.value->is_object()) {
+    const auto type = s.value->find("type");
+    if (type != s.value->end() && type->is_string()) return "an object of type " + spelled(shown(*type));
+    return fmt::format("an object of {} members", s.value->size());
+  }
+  std::string line = (s.value ? *s.value : json(*s.text)).dump(-1, ' ', true, json::error_handler_t::replace);
+  if (line.size() > 60) line.replace(57, std::string::npos, "...");
+  return line;
+}
+
+}  // namespace
+}  // namespace glassformer::tokenizer
+
+template <>
+struct fmt::formatter<glassformer::tokenizer::Shown> : fmt::formatter<std::string_view> {
+  auto format(glassformer::tokenizer::Shown s, fmt::format_context& context) const {
+    return fmt::formatter<std::string_view>::format(glassformer::tokenizer::spelled(s), context);
+  }
+};
+
+namespace glassformer {
+namespace tokenizer {
+namespace {
 
 // Thrown and caught in this file: the part of the sentence after "FILE: ".
 struct Refused {
   std::string message;
 };
 template <class... A>
-void expect(bool ok, fmt::format_string<A...> message, A&&... arguments) {
-  if (!ok) throw Refused{fmt::format(message, std::forward<A>(arguments)...)};
+void expect(bool ok, fmt::format_string<const A&...> message, const A&... arguments) {
+  if (!ok) throw Refused{fmt::format(message, arguments...)};
 }
-
-// A value as a message may show it: on one line, not long, and never by recursion into what a hostile file nests.
-std::string shown(const json& value) {
-  if (value.is_array()) return fmt::format("a list of {}", value.size());
-  if (value.is_object()) {
-    const auto type = value.find("type");
-    if (type != value.end() && type->is_string()) return fmt::format("an object of type {}", shown(*type));
-    return fmt::format("an object of {} members", value.size());
-  }
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (text.size() > 60) text.replace(57, std::string::npos, "...");
-  return text;
-}
-std::string shown(const std::string& text) { return shown(json(text)); }
 
 const json& member(const json& object, const char* key) {
   static const json null;
@@ -88,8 +110,9 @@ void read_tokens(const json& vocab, const json& added, Tokenizer::Impl& t) {
   for (const json& token : added) {
     const auto& spelling = member(token, "content").get_ref<const std::string&>();
     const auto same = vocab.find(spelling);
-    expect(same == vocab.end() || *same == member(token, "id"), "expected one id for {}, found {} and {}", shown(spelling),
-           same == vocab.end() ? "none" : shown(*same), shown(member(token, "id")));
+    if (same != vocab.end())
+      expect(*same == member(token, "id"), "expected one id for {}, found {} and {}", shown(spelling), shown(*same),
+             shown(member(token, "id")));
     t.special[place(spelling, member(token, "id"))] = true;
   }
   const auto hole = static_cast<std::size_t>(std::find(used.begin(), used.end(), false) - used.begin());
@@ -101,7 +124,8 @@ std::pair<std::string, std::string> merge_pair(const json& merge) {
   if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) return {merge[0], merge[1]};
   const std::string text = merge.is_string() ? merge.get<std::string>() : "";
   const std::size_t space = text.find(' ');
-  expect(space != 0 && space + 1 < text.size() && space == text.rfind(' '), "expected a merge to be two tokens, found {}", shown(merge));
+  expect(space != 0 && space != std::string::npos && space + 1 < text.size() && space == text.rfind(' '),
+         "expected a merge to be two tokens, found {}", shown(merge));
   return {text.substr(0, space), text.substr(space + 1)};
 }
 
@@ -191,7 +215,7 @@ json parse(std::string_view text) {
     return json::parse(text);
   } catch (const json::exception& e) {
     const std::string why = e.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
-    throw Refused{"expected JSON, found " + shown(why.substr(std::min(why.size(), why.find("] ") + 2)))};
+    throw Refused{"expected JSON, found " + spelled(shown(why.substr(std::min(why.size(), why.find("] ") + 2))))};
   }
 }
 
