@@ -16,7 +16,7 @@ struct LoraConfig {
   double alpha = 16;
   double dropout = 0;                              // on the adapter's input, while training
   bool rank_stabilized = false;                    // rsLoRA (Kalajdzievski 2023): s = α/√r
-  std::vector<std::string> targets = {"attn.qkv", "attn.out", "mlp.up", "mlp.gate_up", "mlp.down"};  // projections, by the end of their names
+  std::vector<std::string> targets;                // projections by the end of their names, "attn.qkv"; empty: all linear layers
   double scale() const;
 };
 
@@ -34,9 +34,9 @@ template <class S> struct LoraGradients {
 // y[:, rows] += s·(x·Aᵀ)·Bᵀ;   x [N, I], y [N, all outputs of the projection]
 template <class S>
 void lora_forward(const LoraView<S>&, const ops::Dropout&, ConstMatrixRef<S> x, MatrixRef<S> y, Workspace&, const Exec&);
-// dA += s·(dy·B)ᵀ·x, dB += s·dyᵀ·(x·Aᵀ), dx += s·(dy·B)·A, with dy the columns of the adapter's rows. dx may be null.
+// dA += s·(dy·B)ᵀ·x, dB += s·dyᵀ·(x·Aᵀ), dx += s·(dy·B)·A, with dy the columns of the adapter's rows. All accumulate.
 template <class S>
-void lora_backward(const LoraView<S>&, const ops::Dropout&, ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixView<S> dx, LoraGradients<S>&, Workspace&,
+void lora_backward(const LoraView<S>&, const ops::Dropout&, ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixRef<S> dx, LoraGradients<S>&, Workspace&,
                    const Exec&);
 // W[rows] += s·B·A. To unmerge, restore the W that you kept: subtracting does not give the same bits.
 template <class S> void lora_merge(const LoraView<S>&, MatrixView<S> weight, const Exec&);

@@ -1,0 +1,175 @@
+// Legend: N = ΣT tokens of all sequences, C channels, V vocabulary.
+#include "glassformer/model/decoder.hpp"
+
+#include <algorithm>
+
+#include "glassformer/core/require.hpp"
+#include "glassformer/ops/linear.hpp"
+#include "glassformer/ops/loss.hpp"
+#include "model/block.hpp"
+
+namespace glassformer {
+namespace {
+
+template <class S> void check_bounds(const Pass<S>& pass, std::span<const Token> ids) {
+  require(pass.workspace != nullptr, "a pass needs a workspace");
+  require(pass.starts.size() >= 2 && pass.starts.front() == 0 && std::ranges::is_sorted(pass.starts), "a pass needs ascending bounds that start with 0");
+  require(pass.tokens() == static_cast<Index>(ids.size()), "bounds of {} tokens, but {} tokens", pass.tokens(), ids.size());
+  require(!pass.cache || static_cast<Index>(pass.slots.size()) == pass.sequences(), "{} sequences, but {} slots of the cache", pass.sequences(), pass.slots.size());
+}
+
+// The place of each row in its sequence; makes room in the cache.
+template <class S> std::vector<Index> places_of(const Pass<S>& pass) {
+  std::vector<Index> places(static_cast<std::size_t>(pass.tokens()));
+  for (Index s = 0; s < pass.sequences(); ++s) {
+    const Index begin = pass.starts[static_cast<std::size_t>(s)], end = pass.starts[static_cast<std::size_t>(s) + 1];
+    const Index first = pass.cache ? pass.cache->reserve(pass.slots[static_cast<std::size_t>(s)], end - begin) : 0;
+    for (Index n = begin; n < end; ++n) places[static_cast<std::size_t>(n)] = first + n - begin;
+  }
+  return places;
+}
+
+// x = embed[ids] + position
+template <class S> void embed(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids, MatrixRef<S> x) {
+  ops::embedding_forward<S>(m.embed, ids, x, pass.exec);
+  pass.visit("embed", x);
+  if (m.config.position == Position::learned || m.config.position == Position::sinusoidal) {
+    const Workspace::Frame frame(*pass.workspace);
+    const MatrixView<S> encoding = pass.workspace->template matrix<S>(x.rows(), x.cols());
+    for (Index n = 0; n < x.rows(); ++n) {
+      const Index place = pass.places[static_cast<std::size_t>(n)];
+      if (m.config.position == Position::learned) {
+        require(place < m.config.context, "place {} is beyond the learned position table of {} places", place, m.config.context);
+        (*encoding).row(n) = (*m.pos_embed).row(place);
+      } else {
+        sinusoidal_encoding<S>(place, (*encoding).row(n));
+      }
+    }
+    pass.visit("pos_embed", *encoding);
+    ops::add<S>(*encoding, x, pass.exec);
+  }
+  ops::dropout_apply<S>(pass.dropout(m.config.dropout, "embed"), x, pass.exec);
+}
+
+template <class S> void enter_block(Pass<S>& pass, Index layer) {
+  pass.layer = layer;
+  if (pass.trace) pass.prefix = "blocks." + std::to_string(layer) + ".";
+}
+
+// Rows of logits that are held at once.
+Index head_rows(Index vocab, Index rows) { return std::clamp<Index>((Index{1} << 22) / vocab, 64, std::max<Index>(rows, 64)); }
+
+}  // namespace
+
+template <class S>
+void decoder_forward(const Decoder<S>& m, Pass<S> pass, std::span<const Token> ids, MatrixRef<S> hidden, DecoderSaved<S>* saved) {
+  check_bounds(pass, ids);
+  require_shape("hidden", hidden.rows(), hidden.cols(), pass.tokens(), m.config.width);
+  const std::vector<Index> places = places_of(pass);
+  pass.places = places;
+  if (saved) saved->blocks.resize(m.blocks.size());
+
+  const Workspace::Frame frame(*pass.workspace);
+  const MatrixView<S> x = pass.workspace->template matrix<S>(pass.tokens(), m.config.width);  // the residual stream [N, C]
+  embed<S>(m, pass, ids, *x);
+  for (std::size_t i = 0; i < m.blocks.size(); ++i) {
+    enter_block(pass, static_cast<Index>(i));
+    block_forward<S>(m.config, m.blocks[i], pass, *x, saved ? &saved->blocks[i] : nullptr);
+  }
+  pass.prefix.clear();
+  if (m.ln_final.gain) {
+    ops::NormStatistics<S> unsaved;
+    if (saved) saved->x = *x;
+    layer_norm<S>(m.config, m.ln_final, *x, hidden, saved ? saved->ln_final : unsaved, pass.exec);
+    pass.visit("ln_final.normalized", hidden);
+  } else {
+    hidden = *x;
+  }
+  if (pass.cache) {
+    for (Index s = 0; s < pass.sequences(); ++s) {
+      pass.cache->commit(pass.slots[static_cast<std::size_t>(s)], pass.starts[static_cast<std::size_t>(s) + 1] - pass.starts[static_cast<std::size_t>(s)]);
+    }
+  }
+}
+
+template <class S> void decoder_logits(const Decoder<S>& m, const Pass<S>& pass, ConstMatrixRef<S> hidden, MatrixRef<S> logits) {
+  ops::linear_forward<S>(hidden, m.unembed, {}, logits, pass.exec);
+  pass.visit("logits", logits);
+}
+
+template <class S>
+void decoder_backward(const Decoder<S>& m, Pass<S> pass, std::span<const Token> ids, const DecoderSaved<S>& saved, MatrixRef<S> dhidden, DecoderGrads<S>& grads) {
+  check_bounds(pass, ids);
+  const std::vector<Index> places = places_of(pass);
+  pass.places = places;
+  if (m.ln_final.gain) {  // forward was: hidden = ln_final(x)
+    pass.visit("ln_final.normalized.grad", dhidden);
+    ops::norm_backward<S>(m.config.norm, saved.x, m.ln_final.gain, saved.ln_final, dhidden, dhidden, grads.ln_final.gain, grads.ln_final.bias, pass.exec);
+  }
+  for (std::size_t i = m.blocks.size(); i-- > 0;) {
+    enter_block(pass, static_cast<Index>(i));
+    block_backward<S>(m.config, m.blocks[i], pass, saved.blocks[i], dhidden, grads.blocks[i]);
+  }
+  pass.prefix.clear();
+  pass.layer = 0;
+  ops::dropout_apply<S>(pass.dropout(m.config.dropout, "embed"), dhidden, pass.exec);  // forward was: x = drop(embed[ids] + position)
+  pass.visit("embed.grad", dhidden);
+  if (grads.embed) ops::embedding_backward<S>(ids, dhidden, grads.embed, pass.exec);
+  if (grads.pos_embed) {
+    const std::vector<Token> rows(places.begin(), places.end());
+    ops::embedding_backward<S>(rows, dhidden, grads.pos_embed, pass.exec);
+  }
+}
+
+template <class S>
+Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids, std::span<const Token> targets, DecoderSaved<S>* saved,
+                  DecoderGrads<S>* grads, S scale, std::span<double> losses) {
+  require(targets.size() == ids.size(), "{} tokens, but {} targets", ids.size(), targets.size());
+  require(losses.empty() || losses.size() == ids.size(), "{} tokens, but room for {} losses", ids.size(), losses.size());
+  require(!grads || saved, "gradients need what the forward pass saves");
+  const Index N = static_cast<Index>(ids.size()), V = m.config.vocab;
+  const Workspace::Frame frame(*pass.workspace);
+  const MatrixView<S> hidden = pass.workspace->template matrix<S>(N, m.config.width);
+  const MatrixView<S> dhidden = grads ? pass.workspace->template matrix<S>(N, m.config.width) : MatrixView<S>{};
+  decoder_forward<S>(m, pass, ids, *hidden, grads ? saved : nullptr);
+
+  // The head by blocks of rows, forward and backward together, so that logits and their gradient are never all held.
+  std::vector<double> own(losses.empty() ? ids.size() : 0);
+  const std::span<double> each = losses.empty() ? std::span<double>(own) : losses;
+  const Index rows = head_rows(V, N);
+  const MatrixView<S> logits = pass.workspace->template matrix<S>(std::min(rows, N), V);
+  for (Index begin = 0; begin < N; begin += rows) {
+    const Index n = std::min(rows, N - begin);
+    const auto part = (*hidden).middleRows(begin, n);
+    auto block = (*logits).topRows(n);
+    const auto at = static_cast<std::size_t>(begin), count = static_cast<std::size_t>(n);
+    decoder_logits<S>(m, pass, part, block);
+    ops::cross_entropy<S>(block, targets.subspan(at, count), each.subspan(at, count), grads != nullptr, scale, pass.exec);
+    if (!grads) continue;
+    pass.visit("logits.grad", block);
+    ops::linear_backward_input<S>(block, m.unembed, (*dhidden).middleRows(begin, n), pass.exec);  // forward was: logits = hidden·Uᵀ
+    ops::linear_backward_parameters<S>(part, block, grads->unembed, {}, pass.exec);
+  }
+  if (grads) decoder_backward<S>(m, pass, ids, *saved, *dhidden, *grads);
+
+  Loss loss;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    loss.sum_nats += each[i];
+    loss.count += targets[i] >= 0;
+  }
+  return loss;
+}
+
+template void decoder_forward<float>(const Decoder<float>&, Pass<float>, std::span<const Token>, MatrixRef<float>, DecoderSaved<float>*);
+template void decoder_forward<double>(const Decoder<double>&, Pass<double>, std::span<const Token>, MatrixRef<double>, DecoderSaved<double>*);
+template void decoder_logits<float>(const Decoder<float>&, const Pass<float>&, ConstMatrixRef<float>, MatrixRef<float>);
+template void decoder_logits<double>(const Decoder<double>&, const Pass<double>&, ConstMatrixRef<double>, MatrixRef<double>);
+template void decoder_backward<float>(const Decoder<float>&, Pass<float>, std::span<const Token>, const DecoderSaved<float>&, MatrixRef<float>, DecoderGrads<float>&);
+template void decoder_backward<double>(const Decoder<double>&, Pass<double>, std::span<const Token>, const DecoderSaved<double>&, MatrixRef<double>,
+                                       DecoderGrads<double>&);
+template Loss decoder_loss<float>(const Decoder<float>&, const Pass<float>&, std::span<const Token>, std::span<const Token>, DecoderSaved<float>*,
+                                  DecoderGrads<float>*, float, std::span<double>);
+template Loss decoder_loss<double>(const Decoder<double>&, const Pass<double>&, std::span<const Token>, std::span<const Token>, DecoderSaved<double>*,
+                                   DecoderGrads<double>*, double, std::span<double>);
+
+}  // namespace glassformer
