@@ -218,31 +218,25 @@ Expected<Tensors> lora_tensors(const SafetensorsFile& file, ModelFamily family, 
 // The kinds of targets that the file's tensors are for; an error names a module that the model has not.
 Expected<std::vector<std::string>> targets_of(const SafetensorsFile& file, const Tensors& tensors, const ModelConfig& base, ModelFamily family) {
   std::vector<std::string> names;
+  std::map<std::string, std::string> targets;  // by module
   if (family == ModelFamily::glassformer) {
     names = adapter_target_names(base);
+    for (Index i = 0; i < base.layers; ++i) {
+      for (const std::string& name : names) targets[fmt::format("blocks.{}.{}", i, name)] = name;
+    }
   } else {
     for (const Module& m : modules_of(base, family)) {
+      targets[m.name] = m.target;
       if (m.block == 0) names.push_back(m.target);
     }
   }
   std::set<std::string> found;
   for (const auto& [key, entry] : tensors) {
-    std::string target;
-    if (family == ModelFamily::glassformer) {
-      for (Index i = 0; i < base.layers; ++i) {
-        const std::string block = fmt::format("blocks.{}.", i);
-        if (key.first.starts_with(block)) target = key.first.substr(block.size());
-      }
-      if (std::ranges::find(names, target) == names.end()) target.clear();
-    } else {
-      for (const Module& m : modules_of(base, family)) {
-        if (m.name == key.first) target = m.target;
-      }
-    }
-    if (target.empty()) {
+    const auto target = targets.find(key.first);
+    if (target == targets.end()) {
       return unexpected("{}: expected modules of a {} model with {} layers, found {}", file.name(), family_name(family), base.layers, printable(entry->name));
     }
-    found.insert(target);
+    found.insert(target->second);
   }
   std::erase_if(names, [&](const std::string& name) { return !found.contains(name); });
   return names;

@@ -10,15 +10,13 @@ using Json = JsonFields::Json;
 
 constexpr Index kMostContext = Index(1) << 21, kMostWidth = Index(1) << 20, kMostVocab = Index(1) << 26;
 
-ModelConfig resolved_copy(const ModelConfig& config) { return resolved(config); }
-
 Json id_or_null(Token id) { return id < 0 ? Json(nullptr) : Json(id); }
 
 // What neither format has a word for, under names that other tools pass over.
 void add_ours(Json& json, const ModelConfig& c) {
   json["glassformer_prepend_bos"] = c.prepend_bos;
   if (c.embedding_std != c.init_std) json["glassformer_embedding_std"] = c.embedding_std;
-  if (!c.norm_bias) json["glassformer_norm_bias"] = false;
+  if (!c.norm_bias && c.norm == ops::Norm::layer) json["glassformer_norm_bias"] = false;
 }
 
 Json gpt2_json(const ModelConfig& c) {
@@ -198,7 +196,7 @@ ModelConfig read_glassformer(JsonFields& f) {
 }  // namespace
 
 ModelFamily model_family(const ModelConfig& config) {
-  const ModelConfig c = resolved_copy(config);
+  const ModelConfig c = resolved(config);
   if (c.placement != NormPlacement::pre || !c.causal || c.window != 0) return ModelFamily::glassformer;
   const bool gelu = c.mlp == Mlp::gelu_tanh || c.mlp == Mlp::gelu_exact, square = c.kv_heads == c.heads && c.heads * c.head_dim == c.width;
   if (c.position == Position::learned && c.norm == ops::Norm::layer && gelu && square) return ModelFamily::gpt2;
@@ -216,7 +214,7 @@ std::string_view family_name(ModelFamily family) {
 }
 
 std::string config_json(const ModelConfig& config) {
-  const ModelConfig c = resolved_copy(config);
+  const ModelConfig c = resolved(config);
   const ModelFamily family = model_family(c);
   const Json json = family == ModelFamily::gpt2 ? gpt2_json(c) : family == ModelFamily::llama ? llama_json(c) : glassformer_json(c);
   return json.dump(2) + "\n";
