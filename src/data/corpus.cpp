@@ -19,14 +19,17 @@ struct Candidate {
   int sentences_back = 0;
 };
 
-// Recalled list words of a story whose last mention lies at least three sentence ends before.
+// Words of the last two sentences that repeat one from at least three sentence ends before. The first word of a sentence is left out:
+// there the grammar still chooses how to begin; after it, these sentences have nothing left to choose but verbs and prepositions.
 std::vector<Candidate> long_references(const Grammar& grammar, std::string_view story, const std::vector<Mention>& mentions) {
   std::vector<Candidate> found;
   std::vector<Index> last_end(grammar.variables.size(), -1);
   for (const Mention& m : mentions) {
     Index& last = last_end[static_cast<std::size_t>(m.variable)];
     const bool word = m.recalled && m.derived == Derived::same && m.rule >= 0 && grammar.rules[static_cast<std::size_t>(m.rule)].is_list;
-    if (word && last >= 0 && m.begin > 0 && story[static_cast<std::size_t>(m.begin) - 1] == ' ') {
+    const bool late = sentence_ends(story, m.end, static_cast<Index>(story.size())) <= 2;
+    const bool first = m.begin < 2 || sentence_ends(story, m.begin - 2, m.begin) > 0;
+    if (word && late && !first && last >= 0) {
       const int back = sentence_ends(story, last, m.begin);
       if (back >= 3) found.push_back({m, back});
     }

@@ -24,7 +24,7 @@ meeting: <pal:p1>, <pal:p2!p1> and <mood> <pal!p1!p2> <sang>.
 7: "<hop>, <mood> <pet>!" <said> [hero].
 7: "<hop>, <pal:call>, <hop>!" <said> <mood> <pal!call>.
 8*2: So [hero] <gave> [beast] [her] [look] [toy].
-8: So [beast] got the [look] [toy].
+8: And [beast] got the [look] [toy].
 9*2: [friend] ate [taste] [food] <by> [site] [place].
 9: <-by:near>[near^] [site] [place] [friend] ate [taste] [food].
 hero: {she=she}{her=her}<girl:hero>
