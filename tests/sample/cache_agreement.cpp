@@ -36,7 +36,7 @@ void check_same_greedy_text(const Decoder<float>& model, Index max_tokens) {
   GenerateOptions o;
   o.sampling.temperature = 0;
   o.max_tokens = max_tokens;
-  LogitsLog with, without;
+  SiteLog with, without;
   o.trace = &with;
   const Generation cached = generate(model, byte_tokenizer(), "the prompt", o);
   o.trace = &without;
@@ -102,12 +102,12 @@ TEST_CASE("a sequence decoded in a batch gets the bits that it gets alone") {
       o.sampling.temperature = 1;
       o.max_tokens = 24;
       o.exec.threads = threads;
-      LogitsLog together;
+      SiteLog together;
       o.trace = &together;
       const std::vector<Generation> batch = generate_batch(model, byte_tokenizer(), prompts, o);
       REQUIRE(batch.size() == prompts.size());
       for (std::size_t s = 0; s < prompts.size(); ++s) {
-        LogitsLog alone;
+        SiteLog alone;
         o.trace = &alone;
         o.first_sequence = s;
         const Generation g = generate(model, byte_tokenizer(), prompts[s], o);

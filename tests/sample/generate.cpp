@@ -66,10 +66,12 @@ TEST_CASE("a seed gives one text; another seed another") {
 }
 
 TEST_CASE("the repetition penalty sees the prompt and all that was drawn") {
-  const Decoder<float> model = random_model(tiny(Position::rope));
+  const Decoder<float> model = random_model(tiny(Position::rope, 2, 256));
   GenerateOptions o = greedy(50);
   o.sampling.repetition_penalty = 1e6;
-  const Generation g = generate(model, byte_tokenizer(), "abc", o);
+  std::string prompt;
+  for (char c = 0; c < 100; ++c) prompt += c;
+  const Generation g = generate(model, byte_tokenizer(), prompt, o);
   std::vector<Token> all = g.prompt_ids;
   all.insert(all.end(), g.ids.begin(), g.ids.end());
   std::sort(all.begin(), all.end());
@@ -139,7 +141,7 @@ TEST_CASE("RoPE, ALiBi and none slide past the context: the logits are those of 
       GenerateOptions o = greedy(60);
       o.sampling.temperature = 1;
       o.sinks = sinks;
-      LogitsLog log;
+      SiteLog log;
       o.trace = &log;
       const Generation g =
           generate(model, byte_tokenizer(),
@@ -157,11 +159,22 @@ TEST_CASE("RoPE, ALiBi and none slide past the context: the logits are those of 
   }
 }
 
+TEST_CASE("a prompt longer than the context is read in a first piece that fills it, then in eighths of the window") {
+  const Decoder<float> model = random_model(tiny(Position::rope, 2, 20));
+  GenerateOptions o = greedy(3);
+  SiteLog log("embed");
+  o.trace = &log;
+  generate(model, byte_tokenizer(), std::string(25, 'x'), o);
+  std::vector<Index> rows;
+  for (const Matrix<float>& m : log.all) rows.push_back(m.rows());
+  CHECK(rows == std::vector<Index>{20, 2, 2, 1, 1, 1});  // (20 − 4)/8 = 2
+}
+
 TEST_CASE("learned positions read the last half again, and say so") {
   const Index T = 16;
   const Decoder<float> model = random_model(tiny(Position::learned, 2, T), 4);
   GenerateOptions o = greedy(40);
-  LogitsLog log;
+  SiteLog log;
   o.trace = &log;
   const Generation g = generate(model, byte_tokenizer(), "0123456789", o);
   REQUIRE(g.ids.size() == 40);

@@ -45,10 +45,12 @@ inline Matrix<float> full_logits(const Decoder<float>& model, std::span<const To
   return logits;
 }
 
-// Keeps every matrix of logits that generation makes, in order.
-struct LogitsLog : Trace<float> {
+// Keeps every value of one site that generation makes, in order.
+struct SiteLog : Trace<float> {
+  explicit SiteLog(std::string_view s = "logits") : name(s) {}
+  std::string_view name;
   std::vector<Matrix<float>> all;
-  bool wants(std::string_view site) const override { return site == "logits"; }
+  bool wants(std::string_view site) const override { return site == name; }
   void visit(const Site&, MatrixRef<float> value) override { all.emplace_back(value); }
 };
 
