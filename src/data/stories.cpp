@@ -31,7 +31,7 @@ hero: {she=she}{her=her}<girl:hero>
 hero: {she=he}{her=his}<boy:hero>
 girl ~ Mia Ann Zoe Amy Eva Ivy Sue Liz Meg Pam Kim Joy Fay Bea Ada Nia Lea Ida Una Peg Dot Deb Gia Kay May Nan Tia Val Lyn Jan Mae Roz
 boy ~ Tom Ben Max Sam Leo Jim Ned Ted Bob Dan Ian Jay Ken Lee Ray Rob Ron Roy Tim Vic Wes Zac Abe Art Bud Cal Don Gus Hal Jeb Kit Lou
-friend ~ Rosa Lily Emma Anna Ella Nora Lucy Ruby Jane Kate Rose Tess Vera Zara Jack Luke Noah Owen Adam Alan Alex Carl Cole Dave Dean Eric
+friend ~ Rosa Lily Emma Anna Ella Nora Lucy Ruby Jane Kate Beth Tess Vera Zara Jack Luke Noah Owen Adam Alan Alex Carl Cole Dave Dean Eric
 friend ~ Evan Finn Fred Gabe Gary Hank Hugo Jake Joel John Josh Juan Karl Kurt Kyle Liam Mark Matt Mike Neil Nick Omar Otto Paul Pete Phil
 friend ~ Rick Ross Ryan Seth Sean Stan Todd Tony Troy Walt Zane
 pal ~ Al Bo Cy Di Ed Jo Mo Ty Vi Oz Ace Aki Alf Ali Ana Ari Asa Ava Axl Baz Bix Bri Cam Dex Dev Eli Emi Eve Ewa Fia Flo Gil Gio Guy Han
@@ -42,7 +42,7 @@ mood ~ lean loud mild neat nice pale poor posh rich rude slim slow tall tame tid
 look ~ red new tin tan blue pink gold gray huge thin wide long soft torn worn rare flat bent wool wood lace jade teal lime navy mini silk
 look ~ plum rust mint bone rose ruby fur wax mud
 toy ~ hat cup pen jug pot pan fan map key cap mug net mat rug box top van bus car bow wig tub gem jar bag bed bin bib can cot fez fob keg
-toy ~ kit lid log oar pad peg pin pod rod saw ski sax tie urn vat kite drum ball bell boat book doll harp lamp ring sled star tent
+toy ~ kit lid log oar pad peg pin pod rod wok ski sax tie urn vat kite drum ball bell boat book doll harp lamp ring sled star tent
 site ~ Red Tin Old Big Low Wet Icy New Dry High Long Blue Gold Gray Dark Cold Elm Oak Fir Ash Fog Sun Sky Moon Star Snow Wind Rain Rose
 site ~ Plum Fern Moss Mud Pine Far Odd Sand Salt Iron Lost Rye Yew Hay Sea
 place ~ Hill Mill Lake Pond Cave Bay Den Inn Zoo Farm Barn Well Dam Dock Pier Park Glen Dell Fen Moor Peak Gate Fort Hut Lane Road Isle
@@ -52,8 +52,7 @@ beast ~ Moth Lynx Mink Puma Slug Frog Toad
 pet ~ Hen Pig Cow Bee Ant Bat Rat Ram Cat Dog Pup Ewe Hog Bug Fly Ox Sow Kid Nag Tot Duck Goat Lamb Mule Wasp Worm Calf Colt
 food ~ figs nuts jam pie ham rice corn cake soup stew eggs fish milk buns peas kale dip oats okra tofu yams brie curd pita tea dal pho poi
 food ~ beef pork nori miso taro limes dates pears beans tarts
-taste ~ hot sour dry raw ripe iced warm cold soft nice good fine thin rich mild pale hard old odd red fresh crisp bland stale moist sweet
-taste ~ fried baked
+taste ~ hot sour dry raw ripe iced fine hard tart fresh crisp bland stale moist sweet fried baked salty tangy spicy nutty diced smoky thick
 got ~ had made won got hid kept lost drew
 sang ~ sang ran sat hid dug swam rode slid lay fell wept hiked stood napped dozed read
 by ~ by at near in
