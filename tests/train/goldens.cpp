@@ -24,6 +24,8 @@ constexpr Precision precision = {1e-9, "double"};
 template <>
 constexpr Precision precision<float> = {1e-5, "float"};
 
+std::string kernels_name(Kernels kernels) { return kernels == Kernels::fused ? "fused" : "reference"; }
+
 // A value that a file must have, or the test ends with the file's own sentence.
 template <class T>
 T must(Expected<T> value) {
@@ -192,7 +194,7 @@ void check_model(const std::string& name, const ModelConfig& config, Kernels ker
   forward.check("logits", batch.logits(model), goldens.at("logits"));
   forward.check("loss", batch.loss(model, gradients), goldens.scalar("loss"));
   check_gradients(backward, gradients.arena, goldens, "grad.", config);
-  const std::string what = name + (kernels == Kernels::fused ? ", fused, " : ", reference, ") + precision<S>.name;
+  const std::string what = name + ", " + kernels_name(kernels) + ", " + precision<S>.name;
   forward.report(what + ", logits and loss");
   backward.report(what + ", gradients");
 }
@@ -231,7 +233,7 @@ void check_five_steps(const std::string& name, const ModelConfig& config, Kernel
     CHECK(relative_error(goldens.at("param." + tensor.name), golden) > 1e-5);  // it moved
     comparison.check("after." + tensor.name, in_double(model.arena.view(tensor)), golden);
   }
-  comparison.report(name + ", five AdamW steps");
+  comparison.report(name + ", five AdamW steps, " + kernels_name(kernels));
 }
 
 template <class S>
@@ -258,7 +260,7 @@ void check_lora(Kernels kernels) {
   comparison.check("merged logits", batch.logits(model), goldens.at("lora.logits"));
   restore(model, kept);
   comparison.check("logits without the adapter", batch.logits(model), goldens.at("logits"));
-  comparison.report(std::string("LoRA, ") + (kernels == Kernels::fused ? "fused, " : "reference, ") + precision<S>.name);
+  comparison.report("LoRA, " + kernels_name(kernels) + ", " + precision<S>.name);
 }
 
 template <class S>
@@ -280,7 +282,7 @@ void check_muon(const std::string& shape, Kernels kernels) {
     comparison.check(shape + ".after." + step, theta.template cast<double>(), goldens.at(shape + ".after." + step));
     comparison.check(shape + ".m." + step, m.template cast<double>(), goldens.at(shape + ".m." + step));
   }
-  comparison.report("Muon, " + shape + ", " + precision<S>.name);
+  comparison.report("Muon, " + shape + ", " + kernels_name(kernels) + ", " + precision<S>.name);
 }
 
 TEST_CASE("PyTorch: a GPT-2-style decoder's logits, loss and gradients") {
