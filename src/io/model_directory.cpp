@@ -122,8 +122,7 @@ Expected<void> check_tokenizer(const std::string& name, const Tokenizer& tokeniz
   return unexpected("{}: expected a tokenizer of {} tokens, as the model has, found {}", name, config.vocab, size);
 }
 
-Expected<void> save_model(const fs::path& dir, const Decoder<float>& decoder, const Tokenizer& tokenizer, const Metadata& extra, Dtype dtype,
-                          const std::vector<std::string>& keep) {
+std::vector<FileToSave> model_files(const Decoder<float>& decoder, const Tokenizer& tokenizer, const Metadata& extra, Dtype dtype) {
   const auto fits = check_tokenizer("save_model", tokenizer, decoder.config);
   if (!fits) throw std::invalid_argument(fits.error());
   require(dtype == Dtype::F32 || dtype == Dtype::F16 || dtype == Dtype::BF16, "save_model: expected F32, F16 or BF16, found {}", dtype_name(dtype));
@@ -134,7 +133,12 @@ Expected<void> save_model(const fs::path& dir, const Decoder<float>& decoder, co
     files.push_back(text_file("tokenizer.json", tokenizer_json(tokenizer)));
     files.push_back(text_file("tokenizer_config.json", tokenizer_config(tokenizer, decoder.config)));
   }
-  return save_directory(dir, files, keep);
+  return files;
+}
+
+Expected<void> save_model(const fs::path& dir, const Decoder<float>& decoder, const Tokenizer& tokenizer, const Metadata& extra, Dtype dtype,
+                          const std::vector<std::string>& keep) {
+  return save_directory(dir, model_files(decoder, tokenizer, extra, dtype), keep);
 }
 
 Expected<void> save_weights(const fs::path& dir, const Decoder<float>& decoder, const Metadata& extra) {

@@ -19,11 +19,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What tools put into a model or adapter directory and a new save replaces.
+// What tools put into a model or adapter directory and a new save replaces (last: the folder of a training run's newest state).
 constexpr std::string_view kReplaced[] = {
     "config.json",     "generation_config.json", "model.safetensors",       "model.bin",        "tokenizer.json", "tokenizer.bin", "tokenizer_config.json",
     "tokenizer.model", "special_tokens_map.json", "added_tokens.json",       "vocab.json",       "merges.txt",     "adapter_config.json",
-    "adapter_model.safetensors"};
+    "adapter_model.safetensors", "trainer.safetensors", "last"};
 // What a save carries over unasked.
 constexpr std::string_view kKept[] = {"README.md", "LICENSE", "LICENSE.txt", ".gitattributes", "metrics.jsonl"};
 

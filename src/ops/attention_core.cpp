@@ -12,6 +12,7 @@ template <class S> void check(const AttentionShape& shape, std::span<const Atten
   require(shape.heads > 0 && shape.kv_heads > 0 && shape.head_dim > 0, "attention: expected positive heads and head width, found {}, {}, {}", shape.heads,
           shape.kv_heads, shape.head_dim);
   require(shape.heads % shape.kv_heads == 0, "attention: {} query heads are no multiple of {} key-value heads", shape.heads, shape.kv_heads);
+  require(shape.window >= 0, "attention: expected a window of 0 (all keys) or more, found {}", shape.window);
   require(shape.slopes.empty() || static_cast<Index>(shape.slopes.size()) == shape.heads, "attention: expected one ALiBi slope a head ({}), found {}", shape.heads,
           shape.slopes.size());
   for (const auto& s : sequences) require(s.queries <= s.keys, "attention: {} queries but only {} keys", s.queries, s.keys);

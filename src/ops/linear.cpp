@@ -78,10 +78,12 @@ template <class S> void linear_backward_input(ConstMatrixRef<S> dy, MatrixView<S
 
 template <class S>
 void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixView<S> dweight, MatrixView<S> dbias, const Exec& exec) {
+  require_shape("linear: dy", dy.rows(), dy.cols(), x.rows(), dy.cols());
+  if (dweight) require_shape("linear: dweight", dweight.rows, dweight.cols, dy.cols(), x.cols());
+  if (dbias) require_shape("linear: dbias", dbias.rows, dbias.cols, 1, dy.cols());
   if (exec.kernels == Kernels::reference) return reference::linear_backward_parameters<S>(x, dy, dweight, dbias);
   if (dweight) multiply_tn<S>(1, dy, x, 1, *dweight, exec);  // forward was: y = x·Wᵀ
   if (dbias) {                                               // forward was: y += b. Columns are cut, each summed from the first row to the last.
-    require_shape("linear: dbias", dbias.rows, dbias.cols, 1, dy.cols());
     parallel_blocks(exec.threads, dy.cols(), 128, [&](Index begin, Index end) {
       auto sum = (*dbias).row(0).segment(begin, end - begin);
       for (Index n = 0; n < dy.rows(); ++n) sum += dy.row(n).segment(begin, end - begin);

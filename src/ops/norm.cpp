@@ -50,6 +50,7 @@ template <class S>
 void norm_backward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, const NormStatistics<S>& statistics, ConstMatrixRef<S> dy, MatrixRef<S> dx,
                    MatrixView<S> dgain, MatrixView<S> dbias, const Exec& exec) {
   check<S>(x, gain, dbias, dy.rows(), dy.cols());
+  if (dgain) require_shape("norm: dgain", dgain.rows, dgain.cols, 1, x.cols());
   require_shape("norm: dx", dx.rows(), dx.cols(), x.rows(), x.cols());
   if (exec.kernels == Kernels::reference) return reference::norm_backward<S>(kind, x, gain, statistics, dy, dx, dgain, dbias);
   const Index N = x.rows(), C = x.cols(), blocks = (N + kRows - 1) / kRows;

@@ -54,9 +54,10 @@ template <class S> double sum_of_squares(std::span<const S> x, const Exec& exec)
 template <class S> void newton_schulz(MatrixRef<S> x, int iterations, const Exec& exec) {
   if (exec.kernels == Kernels::reference) return reference::newton_schulz<S>(x, iterations);
   const double norm = std::sqrt(static_cast<double>(x.squaredNorm()));
+  if (norm == 0) return;
   const bool tall = x.rows() > x.cols();  // A = XXᵀ is the smaller of the two products
   Matrix<S> X = tall ? Matrix<S>(x.transpose()) : Matrix<S>(x);
-  X *= static_cast<S>(1 / (norm + 1e-7));
+  X /= static_cast<S>(norm);
   Matrix<S> A(X.rows(), X.rows()), B(X.rows(), X.rows()), Y(X.rows(), X.cols());
   constexpr double a = 3.4445, b = -4.775, c = 2.0315;
   for (int i = 0; i < iterations; ++i) {

@@ -38,6 +38,7 @@ template <class S>
 void rope_rotate(const RopeTable<S>& table, std::span<const Index> places, Index heads, bool inverse, MatrixRef<S> x, const Exec& exec) {
   const Index half = static_cast<Index>(table.frequencies.size());
   require_shape("rope_rotate", x.rows(), x.cols(), static_cast<Index>(places.size()), heads * 2 * half);
+  for (const Index place : places) require(place >= 0, "rope_rotate: expected places of 0 and above, found {}", place);
   const S sign = inverse ? S(-1) : S(1);
   parallel_blocks(exec.threads, x.rows(), 32, [&](Index begin, Index end) {
     Vector<S> cosine(half), sine(half);

@@ -41,6 +41,7 @@ template <class S> class KvCache {
   S* values(Index layer, Index slot) const { return values_.get() + offset(layer, slot); }
 
  private:
+  Index& length_of(Index slot);  // throws when there is no such slot
   Index offset(Index layer, Index slot) const { return (layer * shape_.slots + slot) * shape_.kv_heads * shape_.capacity * shape_.head_dim; }
 
   CacheShape shape_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "glassformer/io/safetensors.hpp"
+#include "glassformer/io/save.hpp"
 #include "glassformer/model/decoder.hpp"
 #include "glassformer/tokenizer/tokenizer.hpp"
 
@@ -36,6 +37,8 @@ Expected<ModelFiles> load_model(const std::filesystem::path&);
 // Throws std::invalid_argument when the tokenizer does not fit the model.
 Expected<void> save_model(const std::filesystem::path& dir, const Decoder<float>&, const Tokenizer&, const Metadata& extra = {}, Dtype dtype = Dtype::F32,
                           const std::vector<std::string>& keep = {});
+// The files of such a directory, for who saves more beside them. They read the decoder when they are written.
+std::vector<FileToSave> model_files(const Decoder<float>&, const Tokenizer&, const Metadata& extra = {}, Dtype dtype = Dtype::F32);
 // Replaces model.safetensors alone, atomically. The directory's config.json must be this model's.
 Expected<void> save_weights(const std::filesystem::path& dir, const Decoder<float>&, const Metadata& extra = {});
 

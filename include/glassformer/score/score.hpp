@@ -1,0 +1,36 @@
+// The loss of a model on text.
+// Perplexity is exp(nats per token); bits per byte = Σ nats/(Σ bytes·ln 2) compares models with different tokenizers.
+#pragma once
+#include <span>
+
+#include "glassformer/data/corpus.hpp"
+#include "glassformer/data/dataset.hpp"
+#include "glassformer/model/decoder.hpp"
+#include "glassformer/tokenizer/tokenizer.hpp"
+
+namespace glassformer {
+
+struct Score {
+  double sum_nats = 0;
+  Index tokens = 0;   // scored
+  Index bytes = 0;    // of the scored tokens
+  Index correct = 0;  // scored tokens that were the model's first choice
+  double loss_nats() const { return sum_nats / static_cast<double>(tokens); }
+  double perplexity() const;
+  double bits_per_byte() const;
+  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(tokens); }
+};
+
+// The text once, in non-overlapping windows of `context` tokens: every token but the first is scored once.
+// Throws std::invalid_argument when there are fewer than two tokens.
+Score score_tokens(const Decoder<float>&, const Tokenizer&, std::span<const Token> ids, Index context, const Exec&);
+// Batches as they are (prompts masked by targets of −1, say).
+Score score_batches(const Decoder<float>&, const Tokenizer&, std::span<const Batch>, const Exec&);
+
+// Σ −log p of `continuation` after `prefix`, in nats, over the prefix's last tokens that fit the context.
+double continuation_nats(const Decoder<float>&, const Tokenizer&, std::string_view prefix, std::string_view continuation, const Exec&);
+
+// The share of items whose right continuation is more likely, per item, than every wrong one.
+double agreement_accuracy(const Decoder<float>&, const Tokenizer&, std::span<const AgreementItem>, const Exec&);
+
+}  // namespace glassformer

@@ -1,0 +1,81 @@
+// Training: the schedule, one step, and the state that makes a resumed run equal one that never stopped.
+#pragma once
+#include <functional>
+#include <span>
+
+#include "glassformer/data/dataset.hpp"
+#include "glassformer/model/adapter.hpp"
+#include "glassformer/model/decoder.hpp"
+
+namespace glassformer {
+
+struct TrainOptions {
+  Index steps = 2000;
+  Index batch = 12;             // sequences a micro-batch
+  Index accumulate = 1;         // micro-batches a step: their gradients are summed before the update
+  double rate = 1e-3;           // highest learning rate, reached after the warm-up
+  double min_rate = 1e-4;       // lowest, at the end of the cosine
+  Index warmup = 100;           // steps of linear rise
+  double beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8;  // AdamW
+  double weight_decay = 0.1;    // decoupled; matrices and embeddings only, never gains and biases
+  double clip = 1.0;            // largest norm of the whole gradient; 0: no clipping
+  bool muon = false;            // Muon for the hidden matrices, AdamW for the rest
+  double muon_rate = 0.02, muon_momentum = 0.95;
+  std::uint64_t seed = 1;       // of batches and dropout
+  Exec exec;
+};
+
+// Throws std::invalid_argument naming the option that is out of range.
+void validate(const TrainOptions&);
+
+// The factor of the highest rate at a step (from 0): linear over the warm-up, then a cosine down to min_rate/rate.
+double schedule(const TrainOptions&, Index step);
+
+// What one step did.
+struct StepReport {
+  Index step = 0;              // steps done, this one included
+  double loss_nats = 0;        // mean over the scored tokens
+  double gradient_norm = 0;    // before clipping
+  double rate = 0;
+  Index tokens = 0;            // read
+};
+
+// The micro-batch `micro` of step `step`: a pure function, so that a resumed run reads what it would have read.
+using BatchSource = std::function<Batch(Index step, Index micro)>;
+
+// Trains all parameters of a model, or only an attached adapter's. Holds gradients and moments of what is trained, nothing of
+// what is frozen. Not thread-safe; the model must outlive it.
+template <class S> class Trainer {
+ public:
+  Trainer(Decoder<S>&, const TrainOptions&);
+  Trainer(Decoder<S>&, const Adapter<S>&, const TrainOptions&);  // the adapter must be attached to the model
+
+  // One step on accumulated micro-batches. Throws std::runtime_error when the loss is no number, naming the step; the parameters are
+  // then those before the step.
+  StepReport step(const BatchSource&);
+
+  Index steps_done() const { return done_; }
+  const TrainOptions& options() const { return options_; }
+  // The state beside the parameters: both moments, to be saved and put back. A parameter under Muon uses the first one only.
+  Arena<S>& first_moment() { return m_; }
+  Arena<S>& second_moment() { return v_; }
+  Arena<S>& parameters() { return parameters_; }
+  void set_steps_done(Index steps) { done_ = steps; }
+
+ private:
+  Trainer(Decoder<S>&, const TrainOptions&, Arena<S> parameters, DecoderGrads<S> grads);
+  void update(double rate_factor, double gradient_scale);
+
+  Decoder<S>& model_;
+  TrainOptions options_;
+  Arena<S> parameters_, m_, v_;  // parameters_ shares the memory of the model or the adapter
+  DecoderGrads<S> grads_;
+  DecoderSaved<S> saved_;
+  Workspace workspace_;
+  Index done_ = 0;
+};
+
+extern template class Trainer<float>;
+extern template class Trainer<double>;
+
+}  // namespace glassformer

@@ -1,0 +1,89 @@
+#include "glassformer/score/score.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "glassformer/core/require.hpp"
+
+namespace glassformer {
+namespace {
+
+constexpr Index kTokensAtOnce = 2048;
+
+// Counts where the target was the model's first choice; sees the logits of every block of rows in order.
+class FirstChoice : public Trace<float> {
+ public:
+  explicit FirstChoice(std::span<const Token> targets) : targets_(targets) {}
+  bool wants(std::string_view site) const override { return site == "logits"; }
+  void visit(const Site&, MatrixRef<float> logits) override {
+    for (Index n = 0; n < logits.rows(); ++n) {
+      const Token target = targets_[next_++];
+      Index best = 0;
+      if (target >= 0) logits.row(n).maxCoeff(&best), correct_ += best == target;
+    }
+  }
+  Index correct() const { return correct_; }
+
+ private:
+  std::span<const Token> targets_;
+  std::size_t next_ = 0;
+  Index correct_ = 0;
+};
+
+}  // namespace
+
+double Score::perplexity() const { return std::exp(loss_nats()); }
+double Score::bits_per_byte() const { return sum_nats / static_cast<double>(bytes) / std::numbers::ln2; }
+
+Score score_batches(const Decoder<float>& model, const Tokenizer& tokenizer, std::span<const Batch> batches, const Exec& exec) {
+  Score score;
+  Workspace workspace;
+  for (const Batch& batch : batches) {
+    FirstChoice first(batch.targets);
+    Pass<float> pass;
+    pass.exec = exec, pass.starts = batch.starts, pass.workspace = &workspace, pass.trace = &first;
+    const Loss loss = decoder_loss<float>(model, pass, batch.inputs, batch.targets, nullptr, nullptr, 1.0F);
+    score.sum_nats += loss.sum_nats;
+    score.tokens += loss.count;
+    score.correct += first.correct();
+    for (const Token t : batch.targets) {
+      if (t >= 0) score.bytes += static_cast<Index>(tokenizer.token_bytes(t).size());
+    }
+  }
+  return score;
+}
+
+Score score_tokens(const Decoder<float>& model, const Tokenizer& tokenizer, std::span<const Token> ids, Index context, const Exec& exec) {
+  return score_batches(model, tokenizer, whole_split(ids, context, std::max<Index>(1, kTokensAtOnce / context)), exec);
+}
+
+double continuation_nats(const Decoder<float>& model, const Tokenizer& tokenizer, std::string_view prefix, std::string_view continuation, const Exec& exec) {
+  const std::vector<Token> tail = tokenizer.encode(continuation);
+  std::vector<Token> ids = tokenizer.encode(prefix);
+  require(!ids.empty() && !tail.empty(), "continuation: expected a prefix and a continuation of at least one token each");
+  ids.insert(ids.end(), tail.begin(), tail.end());
+  const auto context = static_cast<std::size_t>(model.config.context) + 1;
+  if (ids.size() > context) ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(context));
+  require(ids.size() > tail.size(), "continuation: {} tokens do not fit the context of {}", tail.size(), model.config.context);
+  std::vector<Token> targets(ids.size() - 1, -1);
+  std::copy(tail.begin(), tail.end(), targets.end() - static_cast<std::ptrdiff_t>(tail.size()));
+  ids.pop_back();
+  const std::vector<Index> starts = {0, static_cast<Index>(ids.size())};
+  Workspace workspace;
+  Pass<float> pass;
+  pass.exec = exec, pass.starts = starts, pass.workspace = &workspace;
+  return decoder_loss<float>(model, pass, ids, targets, nullptr, nullptr, 1.0F).sum_nats;
+}
+
+double agreement_accuracy(const Decoder<float>& model, const Tokenizer& tokenizer, std::span<const AgreementItem> items, const Exec& exec) {
+  require(!items.empty(), "agreement: expected at least one item");
+  Index right = 0;
+  for (const AgreementItem& item : items) {
+    const double own = continuation_nats(model, tokenizer, item.prefix, item.right, exec);
+    right += std::ranges::all_of(item.wrong, [&](const std::string& wrong) { return own < continuation_nats(model, tokenizer, item.prefix, wrong, exec); });
+  }
+  return static_cast<double>(right) / static_cast<double>(items.size());
+}
+
+}  // namespace glassformer
