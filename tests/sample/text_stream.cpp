@@ -48,8 +48,10 @@ TEST_CASE("a character is shown when its last byte is here") {
 TEST_CASE("ill-formed bytes are shown as U+FFFD, one for each maximal piece, and kept in the text") {
   CHECK(valid_utf8("a\xC3") == "a\xEF\xBF\xBD");
   CHECK(valid_utf8("\xFFz\x80") == "\xEF\xBF\xBDz\xEF\xBF\xBD");
-  CHECK(valid_utf8("\xE2\x82z") == "\xEF\xBF\xBDz");                            // a cut character is one piece
-  CHECK(valid_utf8("\xC0\xAF") == "\xEF\xBF\xBD\xEF\xBF\xBD");                  // overlong
+  CHECK(valid_utf8("\xE2\x82z") == "\xEF\xBF\xBDz");            // a cut character is one piece
+  CHECK(valid_utf8("\xC0\xAF") == "\xEF\xBF\xBD\xEF\xBF\xBD");  // overlong
+  CHECK(valid_utf8("\xE0\x9F\xBF").size() == 3 * 3);
+  CHECK(valid_utf8("\xF0\x8F\xBF\xBF").size() == 4 * 3);
   CHECK(valid_utf8("\xED\xA0\x80") == "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");  // a surrogate
   CHECK(valid_utf8("\xF4\x90\x80\x80").size() == 4 * 3);                        // beyond U+10FFFF
   // The example of the Unicode Standard, table 3-8.
@@ -75,6 +77,8 @@ TEST_CASE("a stop string may span tokens; nothing of it is ever shown") {
   CHECK(stream({"a", "a", "a", "b", "c"}, {"aab"}).joined() == "a");
   // The first of several wins, wherever it stands in the list.
   CHECK(stream({"one two", " three"}, {"three", "two"}).text == "one ");
+  CHECK(stream({"one two three"}, {"two", "three"}).text == "one ");
+  CHECK(stream({"one two three"}, {"three", "two"}).text == "one ");
   // A stop string that ends within a token, or begins within a character's bytes.
   CHECK(stream({"x\xC3", "\xA9y"}, {"\xC3\xA9"}).joined() == "x");
 }
