@@ -26,7 +26,7 @@ struct Module {
   Index block = 0;
   std::string projection;  // attn.qkv, attn.out, mlp.up, mlp.down
   Index begin = 0, rows = 0, inputs = 0;
-  std::string target;      // what an adapter of just this module is called in LoraConfig::targets
+  std::string target;  // what an adapter of just this module is called in LoraConfig::targets
 };
 
 // All modules that a gpt2 or llama model offers to PEFT.
@@ -92,7 +92,8 @@ Index stacking(const std::vector<Module>& modules, const std::vector<AdapterTarg
   return most;
 }
 
-Json adapter_json(const Adapter<float>& adapter, ModelFamily family, const std::vector<Module>& used, Index rank, const std::string& base_name) {
+Json adapter_json(const Adapter<float>& adapter, ModelFamily family, const std::vector<Module>& used, Index rank,
+                  const std::string& base_name) {
   const LoraConfig& c = adapter.config;
   // The scale stays: α/r, or α/√r, with the file's rank.
   const double grown = static_cast<double>(rank) / static_cast<double>(c.rank);
@@ -136,7 +137,7 @@ std::pair<Matrix<float>, Matrix<float>> join(const Adapter<float>& adapter, cons
 
 // What adapter_config.json says.
 struct Settings {
-  LoraConfig lora;                   // targets only where the file has glassformer_targets
+  LoraConfig lora;  // targets only where the file has glassformer_targets
   Index file_rank = 0;
   std::string base_model;
   bool ours = false;
@@ -174,7 +175,9 @@ Expected<Settings> read_settings(const fs::path& path) {
   LoraConfig theirs = s.lora;
   theirs.rank = s.file_rank, theirs.alpha = alpha;
   if (f.error().empty()) {
-    const auto scale = [](const LoraConfig& c) { return c.alpha / (c.rank_stabilized ? std::sqrt(static_cast<double>(c.rank)) : static_cast<double>(c.rank)); };
+    const auto scale = [](const LoraConfig& c) {
+      return c.alpha / (c.rank_stabilized ? std::sqrt(static_cast<double>(c.rank)) : static_cast<double>(c.rank));
+    };
     if (std::abs(scale(s.lora) - scale(theirs)) > 1e-9 * scale(theirs)) s.ours = false;
   }
   if (!s.ours) s.lora.rank = s.file_rank, s.lora.alpha = alpha, s.lora.targets.clear();
@@ -216,7 +219,8 @@ Expected<Tensors> lora_tensors(const SafetensorsFile& file, ModelFamily family, 
 }
 
 // The kinds of targets that the file's tensors are for; an error names a module that the model has not.
-Expected<std::vector<std::string>> targets_of(const SafetensorsFile& file, const Tensors& tensors, const ModelConfig& base, ModelFamily family) {
+Expected<std::vector<std::string>> targets_of(const SafetensorsFile& file, const Tensors& tensors, const ModelConfig& base,
+                                              ModelFamily family) {
   std::vector<std::string> names;
   std::map<std::string, std::string> targets;  // by module
   if (family == ModelFamily::glassformer) {
@@ -234,7 +238,8 @@ Expected<std::vector<std::string>> targets_of(const SafetensorsFile& file, const
   for (const auto& [key, entry] : tensors) {
     const auto target = targets.find(key.first);
     if (target == targets.end()) {
-      return unexpected("{}: expected modules of a {} model with {} layers, found {}", file.name(), family_name(family), base.layers, printable(entry->name));
+      return unexpected("{}: expected modules of a {} model with {} layers, found {}", file.name(), family_name(family), base.layers,
+                        printable(entry->name));
     }
     found.insert(target->second);
   }
@@ -243,14 +248,18 @@ Expected<std::vector<std::string>> targets_of(const SafetensorsFile& file, const
 }
 
 // Reads one module's A and B and hands each target its part.
-Expected<void> read_module(const SafetensorsFile& file, const Tensors& tensors, const Module& m, Index rank, const Adapter<float>& adapter) {
+Expected<void> read_module(const SafetensorsFile& file, const Tensors& tensors, const Module& m, Index rank,
+                           const Adapter<float>& adapter) {
   const auto find = [&](const char* part, Index rows, Index cols) -> Expected<Matrix<float>> {
     const auto it = tensors.find({m.name, part});
     const std::vector<Index> shape{rows, cols};
-    if (it == tensors.end()) return unexpected("{}: expected a tensor {}{}.{}.weight of shape {}, found none", file.name(), kPrefix, m.name, part, shape_text(shape));
+    if (it == tensors.end())
+      return unexpected("{}: expected a tensor {}{}.{}.weight of shape {}, found none", file.name(), kPrefix, m.name, part,
+                        shape_text(shape));
     if (auto right = file.expect(it->second->name, shape); !right) return tl::unexpected(right.error());
     Matrix<float> values(rows, cols);
-    if (auto read = file.read<float>(*it->second, {values.data(), static_cast<std::size_t>(values.size())}); !read) return tl::unexpected(read.error());
+    if (auto read = file.read<float>(*it->second, {values.data(), static_cast<std::size_t>(values.size())}); !read)
+      return tl::unexpected(read.error());
     return values;
   };
   const auto a = find("lora_A", rank, m.inputs), b = find("lora_B", m.rows, rank);
@@ -296,7 +305,8 @@ Expected<AdapterFiles> load(const fs::path& dir, const ModelConfig& base) {
     if (auto read = read_module(*file, *tensors, m, settings->file_rank, files.adapter); !read) return tl::unexpected(read.error());
     used += 2;
   }
-  if (used != tensors->size()) return unexpected("{}: expected {} tensors for the targets of {}, found {}", file->name(), used, config_path.string(), tensors->size());
+  if (used != tensors->size())
+    return unexpected("{}: expected {} tensors for the targets of {}, found {}", file->name(), used, config_path.string(), tensors->size());
   return files;
 }
 
@@ -324,12 +334,14 @@ Expected<void> save_adapter(const fs::path& dir, const Adapter<float>& adapter, 
       auto [a, b] = join(adapter, m, rank);
       values.push_back(std::move(a)), values.push_back(std::move(b));
       const auto name = std::string(kPrefix) + m.name;
-      tensors.push_back({name + ".lora_A.weight", Dtype::F32, {rank, m.inputs}, static_cast<const float*>(values[values.size() - 2].data()), false});
+      tensors.push_back(
+          {name + ".lora_A.weight", Dtype::F32, {rank, m.inputs}, static_cast<const float*>(values[values.size() - 2].data()), false});
       tensors.push_back({name + ".lora_B.weight", Dtype::F32, {m.rows, rank}, static_cast<const float*>(values.back().data()), false});
     }
     return write_safetensors(path, tensors, {{"format", "pt"}});
   };
-  return save_directory(dir, {{"adapter_config.json", [&](const fs::path& path) { return write_bytes(path, json); }}, {"adapter_model.safetensors", write_weights}});
+  return save_directory(dir, {{"adapter_config.json", [&](const fs::path& path) { return write_bytes(path, json); }},
+                              {"adapter_model.safetensors", write_weights}});
 }
 
 }  // namespace glassformer

@@ -93,11 +93,13 @@ Token read_id(JsonFields& f, const char* field, Index vocab, const std::string& 
   if (!found->is_number_integer()) return f.fail(field, "a token id"), -1;
   const auto id = found->get<Index>();
   if (id >= 0 && id < vocab) return static_cast<Token>(id);
-  if (id != -1 && warnings) warnings->push_back(fmt::format("{}: {}: expected a token id below {}, found {}: passed over", name, field, vocab, id));
+  if (id != -1 && warnings)
+    warnings->push_back(fmt::format("{}: {}: expected a token id below {}, found {}: passed over", name, field, vocab, id));
   return -1;
 }
 
-template <class E> E read_choice(JsonFields& f, const char* field) {
+template <class E>
+E read_choice(JsonFields& f, const char* field) {
   const auto choice = choice_named<E>(f.word(field));
   if (!choice) f.fail(field, choice.error().substr(9, choice.error().find(", found") - 9));  // "expected one of …, found …"
   return choice.value_or(choices<E>().front().value);
@@ -118,7 +120,8 @@ ModelConfig read_gpt2(JsonFields& f, const std::string& name, std::vector<std::s
   c.heads = f.whole("n_head", 1, 10000);
   c.hidden = f.whole_or("n_inner", 1, kMostWidth * 4, 4 * c.width);
   const std::string activation = f.word("activation_function", "gelu_new");
-  if (activation != "gelu_new" && activation != "gelu_pytorch_tanh" && activation != "gelu") f.fail("activation_function", "gelu_new or gelu");
+  if (activation != "gelu_new" && activation != "gelu_pytorch_tanh" && activation != "gelu")
+    f.fail("activation_function", "gelu_new or gelu");
   c.mlp = activation == "gelu" ? Mlp::gelu_exact : Mlp::gelu_tanh;
   c.norm_epsilon = f.number_or("layer_norm_epsilon", 0, 1, 1e-5);
   c.init_std = f.number_or("initializer_range", 0, 1e3, 0.02);
@@ -206,9 +209,12 @@ ModelFamily model_family(const ModelConfig& config) {
 
 std::string_view family_name(ModelFamily family) {
   switch (family) {
-    case ModelFamily::gpt2: return "gpt2";
-    case ModelFamily::llama: return "llama";
-    case ModelFamily::glassformer: return "glassformer";
+    case ModelFamily::gpt2:
+      return "gpt2";
+    case ModelFamily::llama:
+      return "llama";
+    case ModelFamily::glassformer:
+      return "glassformer";
   }
   return "?";
 }
@@ -222,7 +228,8 @@ std::string config_json(const ModelConfig& config) {
 
 Expected<ModelConfig> parse_config_json(const std::string& name, std::string_view text, std::vector<std::string>* warnings) {
   const Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object()) return unexpected("{}: expected a JSON object, found {}", name, json.is_discarded() ? "something that is no JSON" : "another value");
+  if (!json.is_object())
+    return unexpected("{}: expected a JSON object, found {}", name, json.is_discarded() ? "something that is no JSON" : "another value");
   JsonFields f(name, json);
   const std::string type = f.word("model_type");
   ModelConfig c;

@@ -26,7 +26,8 @@ Expected<std::size_t> open_regular(const std::filesystem::path& path, Descriptor
   if (file.value < 0) return unexpected("{}: could not be read: {}", path.string(), std::strerror(errno));
   struct stat status {};
   if (::fstat(file.value, &status) != 0) return unexpected("{}: could not be read: {}", path.string(), std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) return unexpected("{}: expected a file, found {}", path.string(), S_ISDIR(status.st_mode) ? "a directory" : "a device");
+  if (!S_ISREG(status.st_mode))
+    return unexpected("{}: expected a file, found {}", path.string(), S_ISDIR(status.st_mode) ? "a directory" : "a device");
   return static_cast<std::size_t>(status.st_size);
 }
 
@@ -50,7 +51,9 @@ Expected<OutputFile> OutputFile::create(const std::filesystem::path& path) {
   return OutputFile(descriptor, path.string());
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept : descriptor_(other.descriptor_), name_(std::move(other.name_)) { other.descriptor_ = -1; }
+OutputFile::OutputFile(OutputFile&& other) noexcept : descriptor_(other.descriptor_), name_(std::move(other.name_)) {
+  other.descriptor_ = -1;
+}
 
 OutputFile::~OutputFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
@@ -75,7 +78,8 @@ Expected<void> OutputFile::close() {
 Expected<void> sync(const std::filesystem::path& path) {
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   // EINVAL: a file system that knows no fsync for this kind of file.
-  if (file.value < 0 || (::fsync(file.value) != 0 && errno != EINVAL)) return unexpected("{}: could not be written: {}", path.string(), std::strerror(errno));
+  if (file.value < 0 || (::fsync(file.value) != 0 && errno != EINVAL))
+    return unexpected("{}: could not be written: {}", path.string(), std::strerror(errno));
   return {};
 }
 

@@ -22,7 +22,8 @@ class JsonFields {
   }
   void fail(const char* field, const std::string& expected) {
     const Json* found = find(field);
-    if (error_.empty()) error_ = fmt::format("{}: {}: expected {}, found {}", name_, field, expected, found ? printable(found->dump()) : "none");
+    if (error_.empty())
+      error_ = fmt::format("{}: {}: expected {}, found {}", name_, field, expected, found ? printable(found->dump()) : "none");
   }
 
   // Each of these: the field's value; without a default (see has) the field must be there.

@@ -27,11 +27,13 @@ Expected<ModelConfig> read_header(const std::string& name, std::span<const std::
   const auto within = [](std::int32_t x, std::int32_t most) { return x > 0 && x <= most; };
   if (!within(dim, 1 << 16) || !within(hidden, 1 << 18) || !within(layers, 1 << 10) || !within(heads, dim) || !within(kv_heads, heads) ||
       vocab == std::numeric_limits<std::int32_t>::min() || !within(std::abs(vocab), 1 << 24) || !within(context, 1 << 21)) {
-    return unexpected("{}: expected the header of a llama2.c model, found dim {}, hidden {}, layers {}, heads {}, kv_heads {}, vocabulary {}, context {}",
-                      name, dim, hidden, layers, heads, kv_heads, vocab, context);
+    return unexpected(
+        "{}: expected the header of a llama2.c model, found dim {}, hidden {}, layers {}, heads {}, kv_heads {}, vocabulary {}, context {}",
+        name, dim, hidden, layers, heads, kv_heads, vocab, context);
   }
   ModelConfig c;
-  c.vocab = std::abs(vocab), c.context = context, c.layers = layers, c.heads = heads, c.kv_heads = kv_heads, c.width = dim, c.hidden = hidden;
+  c.vocab = std::abs(vocab), c.context = context, c.layers = layers, c.heads = heads, c.kv_heads = kv_heads, c.width = dim,
+  c.hidden = hidden;
   c.position = Position::rope, c.norm = ops::Norm::rms, c.mlp = Mlp::swiglu, c.bias = false, c.tied = vocab > 0;
   c.norm_epsilon = 1e-5, c.bos = 1, c.eos = 2, c.prepend_bos = true;
   if (c.vocab < 3) return unexpected("{}: expected a vocabulary with a start and an end token, found {}", name, c.vocab);
@@ -45,8 +47,10 @@ Expected<ModelConfig> read_header(const std::string& name, std::span<const std::
 // The numbers that a file with this header holds. Every factor is bounded by read_header, so nothing overflows.
 std::uint64_t float_count(const ModelConfig& c) {
   const auto C = static_cast<std::uint64_t>(c.width), F = static_cast<std::uint64_t>(c.hidden), L = static_cast<std::uint64_t>(c.layers);
-  const auto V = static_cast<std::uint64_t>(c.vocab), D = static_cast<std::uint64_t>(c.head_dim), G = static_cast<std::uint64_t>(c.kv_heads);
-  return V * C * (c.tied ? 1 : 2) + L * (2 * C + 2 * C * C + 2 * C * G * D + 3 * C * F) + C + static_cast<std::uint64_t>(c.context) * (D / 2) * 2;
+  const auto V = static_cast<std::uint64_t>(c.vocab), D = static_cast<std::uint64_t>(c.head_dim),
+             G = static_cast<std::uint64_t>(c.kv_heads);
+  return V * C * (c.tied ? 1 : 2) + L * (2 * C + 2 * C * C + 2 * C * G * D + 3 * C * F) + C +
+         static_cast<std::uint64_t>(c.context) * (D / 2) * 2;
 }
 
 // Row i of a head's first half is row 2i of the file's, row i of its second half 2i+1.
@@ -90,7 +94,8 @@ Expected<Decoder<float>> read_llama2c(const std::filesystem::path& path) {
   take_weights({mapped->bytes.data() + 7 * sizeof(std::int32_t)}, *config, decoder);
   for (const TensorInfo& info : decoder.arena.layout().tensors()) {
     const auto bad = info.size() - (*decoder.arena.view(info)).array().isFinite().count();
-    if (bad) return unexpected("{}: {}: expected finite numbers, found {} of {} that are NaN or infinite", name, info.name, bad, info.size());
+    if (bad)
+      return unexpected("{}: {}: expected finite numbers, found {} of {} that are NaN or infinite", name, info.name, bad, info.size());
   }
   return decoder;
 }

@@ -14,18 +14,22 @@ namespace fs = std::filesystem;
 
 std::string_view kind_name(TokenizerKind kind) {
   switch (kind) {
-    case TokenizerKind::character: return "characters";
-    case TokenizerKind::byte: return "bytes";
-    case TokenizerKind::bpe: return "byte-level BPE";
-    case TokenizerKind::score: return "score-merge BPE";
+    case TokenizerKind::character:
+      return "characters";
+    case TokenizerKind::byte:
+      return "bytes";
+    case TokenizerKind::bpe:
+      return "byte-level BPE";
+    case TokenizerKind::score:
+      return "score-merge BPE";
   }
   return "?";
 }
 
 std::string describe(std::string_view source, const ModelConfig& c, Index parameters, const Tokenizer& tokenizer) {
-  return fmt::format("{}: {} parameters, {} layers, {} heads{}, width {}, hidden {}, context {}, vocabulary {} ({})", source, parameters, c.layers, c.heads,
-                     c.kv_heads == c.heads ? "" : fmt::format(" over {} key-value heads", c.kv_heads), c.width, c.hidden, c.context, c.vocab,
-                     kind_name(tokenizer.kind()));
+  return fmt::format("{}: {} parameters, {} layers, {} heads{}, width {}, hidden {}, context {}, vocabulary {} ({})", source, parameters,
+                     c.layers, c.heads, c.kv_heads == c.heads ? "" : fmt::format(" over {} key-value heads", c.kv_heads), c.width, c.hidden,
+                     c.context, c.vocab, kind_name(tokenizer.kind()));
 }
 
 Expected<ModelFiles> with_tokenizer(Decoder<float> decoder, const fs::path& tokenizer_path, std::string_view source, Metadata metadata,
@@ -35,8 +39,8 @@ Expected<ModelFiles> with_tokenizer(Decoder<float> decoder, const fs::path& toke
   const ModelConfig& config = decoder.config;
   if (auto fits = check_tokenizer(tokenizer_path.string(), *tokenizer, config); !fits) return tl::unexpected(fits.error());
   if (tokenizer->vocab_size() < config.vocab) {
-    warnings.push_back(fmt::format("{}: expected a tokenizer of {} tokens, found {}: the ids from there on have no text", tokenizer_path.string(), config.vocab,
-                                   tokenizer->vocab_size()));
+    warnings.push_back(fmt::format("{}: expected a tokenizer of {} tokens, found {}: the ids from there on have no text",
+                                   tokenizer_path.string(), config.vocab, tokenizer->vocab_size()));
   }
   std::string description = describe(source, config, decoder.arena.layout().parameters(), *tokenizer);
   return ModelFiles{std::move(decoder), std::move(*tokenizer), std::move(description), std::move(metadata), std::move(warnings)};
@@ -102,7 +106,8 @@ FileToSave text_file(std::string name, std::string text) {
 FileToSave weights_file(const Decoder<float>& decoder, const Metadata& extra, Dtype dtype) {
   Metadata metadata = extra;
   metadata.emplace("format", "pt");  // without it, other tools do not take the file
-  return {"model.safetensors", [&decoder, dtype, metadata](const fs::path& path) { return write_safetensors(path, model_tensors(decoder, dtype), metadata); }};
+  return {"model.safetensors",
+          [&decoder, dtype, metadata](const fs::path& path) { return write_safetensors(path, model_tensors(decoder, dtype), metadata); }};
 }
 
 }  // namespace
@@ -125,7 +130,8 @@ Expected<void> check_tokenizer(const std::string& name, const Tokenizer& tokeniz
 std::vector<FileToSave> model_files(const Decoder<float>& decoder, const Tokenizer& tokenizer, const Metadata& extra, Dtype dtype) {
   const auto fits = check_tokenizer("save_model", tokenizer, decoder.config);
   if (!fits) throw std::invalid_argument(fits.error());
-  require(dtype == Dtype::F32 || dtype == Dtype::F16 || dtype == Dtype::BF16, "save_model: expected F32, F16 or BF16, found {}", dtype_name(dtype));
+  require(dtype == Dtype::F32 || dtype == Dtype::F16 || dtype == Dtype::BF16, "save_model: expected F32, F16 or BF16, found {}",
+          dtype_name(dtype));
   std::vector<FileToSave> files = {text_file("config.json", config_json(decoder.config)), weights_file(decoder, extra, dtype)};
   if (tokenizer.kind() == TokenizerKind::score) {
     files.push_back(text_file("tokenizer.bin", tokenizer_bin(tokenizer)));
@@ -136,8 +142,8 @@ std::vector<FileToSave> model_files(const Decoder<float>& decoder, const Tokeniz
   return files;
 }
 
-Expected<void> save_model(const fs::path& dir, const Decoder<float>& decoder, const Tokenizer& tokenizer, const Metadata& extra, Dtype dtype,
-                          const std::vector<std::string>& keep) {
+Expected<void> save_model(const fs::path& dir, const Decoder<float>& decoder, const Tokenizer& tokenizer, const Metadata& extra,
+                          Dtype dtype, const std::vector<std::string>& keep) {
   return save_directory(dir, model_files(decoder, tokenizer, extra, dtype), keep);
 }
 

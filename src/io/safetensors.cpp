@@ -16,14 +16,22 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 
 std::string_view dtype_name(Dtype dtype) {
   switch (dtype) {
-    case Dtype::F64: return "F64";
-    case Dtype::F32: return "F32";
-    case Dtype::F16: return "F16";
-    case Dtype::BF16: return "BF16";
-    case Dtype::I64: return "I64";
-    case Dtype::I32: return "I32";
-    case Dtype::U8: return "U8";
-    case Dtype::I8: return "I8";
+    case Dtype::F64:
+      return "F64";
+    case Dtype::F32:
+      return "F32";
+    case Dtype::F16:
+      return "F16";
+    case Dtype::BF16:
+      return "BF16";
+    case Dtype::I64:
+      return "I64";
+    case Dtype::I32:
+      return "I32";
+    case Dtype::U8:
+      return "U8";
+    case Dtype::I8:
+      return "I8";
   }
   return "?";
 }
@@ -31,13 +39,17 @@ std::string_view dtype_name(Dtype dtype) {
 std::size_t dtype_bytes(Dtype dtype) {
   switch (dtype) {
     case Dtype::F64:
-    case Dtype::I64: return 8;
+    case Dtype::I64:
+      return 8;
     case Dtype::F32:
-    case Dtype::I32: return 4;
+    case Dtype::I32:
+      return 4;
     case Dtype::F16:
-    case Dtype::BF16: return 2;
+    case Dtype::BF16:
+      return 2;
     case Dtype::U8:
-    case Dtype::I8: return 1;
+    case Dtype::I8:
+      return 1;
   }
   return 1;
 }
@@ -63,23 +75,27 @@ Expected<SafetensorsFile> SafetensorsFile::parse(std::string name, std::span<con
   std::uint64_t length = 0;
   if (bytes.size() < sizeof length) return unexpected("{}: expected a safetensors file, found {} bytes", name, bytes.size());
   std::memcpy(&length, bytes.data(), sizeof length);
-  if (length > kLongestHeader) return unexpected("{}: expected a safetensors header of at most {} bytes, found a length of {}", name, kLongestHeader, length);
+  if (length > kLongestHeader)
+    return unexpected("{}: expected a safetensors header of at most {} bytes, found a length of {}", name, kLongestHeader, length);
   if (length > bytes.size() - sizeof length) {
-    return unexpected("{}: expected a safetensors header of {} bytes, found {} (the file is cut)", name, length, bytes.size() - sizeof length);
+    return unexpected("{}: expected a safetensors header of {} bytes, found {} (the file is cut)", name, length,
+                      bytes.size() - sizeof length);
   }
   const auto data = bytes.subspan(sizeof length + length);
   auto header = io::parse_header({reinterpret_cast<const char*>(bytes.data()) + sizeof length, length});
   if (!header) return unexpected("{}: {}", name, header.error());
   const std::size_t end = header->entries.empty() ? 0 : header->entries.back().end;
   if (end != data.size()) {
-    return unexpected("{}: expected {} bytes of tensors, found {}{}", name, end, data.size(), data.size() < end ? " (the file is cut)" : "");
+    return unexpected("{}: expected {} bytes of tensors, found {}{}", name, end, data.size(),
+                      data.size() < end ? " (the file is cut)" : "");
   }
   SafetensorsFile file;
   file.name_ = std::move(name);
   file.metadata_ = std::move(header->metadata);
   for (io::HeaderEntry& entry : header->entries) {
     file.index_[entry.name] = file.tensors_.size();
-    file.tensors_.push_back({std::move(entry.name), entry.dtype, std::move(entry.shape), data.subspan(entry.begin, entry.end - entry.begin)});
+    file.tensors_.push_back(
+        {std::move(entry.name), entry.dtype, std::move(entry.shape), data.subspan(entry.begin, entry.end - entry.begin)});
   }
   return file;
 }
@@ -101,7 +117,8 @@ Expected<const TensorEntry*> SafetensorsFile::expect(std::string_view name, std:
 namespace {
 
 // out[i] = convert(the i-th T among the bytes), which need not be aligned.
-template <class T, class S, class F> void convert_all(std::span<const std::byte> bytes, std::span<S> out, F convert) {
+template <class T, class S, class F>
+void convert_all(std::span<const std::byte> bytes, std::span<S> out, F convert) {
   for (std::size_t i = 0; i < out.size(); ++i) {
     T value;
     std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
@@ -111,19 +128,31 @@ template <class T, class S, class F> void convert_all(std::span<const std::byte>
 
 }  // namespace
 
-template <class S> Expected<void> SafetensorsFile::read(const TensorEntry& entry, std::span<S> out) const {
-  require(static_cast<Index>(out.size()) == entry.size(), "SafetensorsFile::read: {} has {} values, the output {}", entry.name, entry.size(), out.size());
+template <class S>
+Expected<void> SafetensorsFile::read(const TensorEntry& entry, std::span<S> out) const {
+  require(static_cast<Index>(out.size()) == entry.size(), "SafetensorsFile::read: {} has {} values, the output {}", entry.name,
+          entry.size(), out.size());
   const auto same = [](auto x) { return x; };
   switch (entry.dtype) {
-    case Dtype::F64: convert_all<double>(entry.bytes, out, same); break;
-    case Dtype::F32: convert_all<float>(entry.bytes, out, same); break;
-    case Dtype::F16: convert_all<std::uint16_t>(entry.bytes, out, f16_to_float); break;
-    case Dtype::BF16: convert_all<std::uint16_t>(entry.bytes, out, bf16_to_float); break;
-    default: return unexpected("{}: {}: expected F64, F32, F16 or BF16, found {}", name_, io::printable(entry.name), dtype_name(entry.dtype));
+    case Dtype::F64:
+      convert_all<double>(entry.bytes, out, same);
+      break;
+    case Dtype::F32:
+      convert_all<float>(entry.bytes, out, same);
+      break;
+    case Dtype::F16:
+      convert_all<std::uint16_t>(entry.bytes, out, f16_to_float);
+      break;
+    case Dtype::BF16:
+      convert_all<std::uint16_t>(entry.bytes, out, bf16_to_float);
+      break;
+    default:
+      return unexpected("{}: {}: expected F64, F32, F16 or BF16, found {}", name_, io::printable(entry.name), dtype_name(entry.dtype));
   }
   const auto bad = std::ranges::count_if(out, [](S x) { return !std::isfinite(x); });
   if (bad) {
-    return unexpected("{}: {}: expected finite numbers, found {} of {} that are NaN or infinite", name_, io::printable(entry.name), bad, out.size());
+    return unexpected("{}: {}: expected finite numbers, found {} of {} that are NaN or infinite", name_, io::printable(entry.name), bad,
+                      out.size());
   }
   return {};
 }
@@ -140,7 +169,8 @@ Index value_count(const NamedTensor& tensor) {
 }
 
 // Appends values in the tensor's type; false when a finite one does not fit.
-template <class S> bool append(Dtype dtype, std::span<const S> values, std::vector<std::byte>& out) {
+template <class S>
+bool append(Dtype dtype, std::span<const S> values, std::vector<std::byte>& out) {
   bool fits = true;
   const std::size_t size = dtype_bytes(dtype), start = out.size();
   out.resize(start + values.size() * size);
@@ -168,7 +198,8 @@ template <class S> bool append(Dtype dtype, std::span<const S> values, std::vect
 constexpr Index kChunk = 1 << 16;  // values converted at a time
 
 // Values [begin, end) of the tensor in the file's order, in the type that they have in memory.
-template <class S> void gather(const NamedTensor& tensor, const S* data, Index begin, Index end, std::vector<S>& out) {
+template <class S>
+void gather(const NamedTensor& tensor, const S* data, Index begin, Index end, std::vector<S>& out) {
   out.assign(static_cast<std::size_t>(end - begin), S(0));
   if (!data) return;
   if (!tensor.transposed) {
@@ -181,7 +212,8 @@ template <class S> void gather(const NamedTensor& tensor, const S* data, Index b
   }
 }
 
-template <class S> Expected<void> write_numbers(io::OutputFile& file, const std::string& path, const NamedTensor& tensor, const S* data) {
+template <class S>
+Expected<void> write_numbers(io::OutputFile& file, const std::string& path, const NamedTensor& tensor, const S* data) {
   const Index count = value_count(tensor), cols = tensor.transposed ? std::max<Index>(tensor.shape[1], 1) : 1;
   const Index step = std::max<Index>(kChunk / cols, 1) * cols;
   std::vector<S> values;
@@ -210,11 +242,13 @@ void check(std::span<const NamedTensor> tensors) {
   for (const NamedTensor& tensor : tensors) {
     require(names.insert(tensor.name).second, "write_safetensors: the name {} is there twice", tensor.name);
     require(tensor.name != "__metadata__", "write_safetensors: a tensor cannot be named __metadata__");
-    const bool point = tensor.dtype == Dtype::F64 || tensor.dtype == Dtype::F32 || tensor.dtype == Dtype::F16 || tensor.dtype == Dtype::BF16;
+    const bool point =
+        tensor.dtype == Dtype::F64 || tensor.dtype == Dtype::F32 || tensor.dtype == Dtype::F16 || tensor.dtype == Dtype::BF16;
     const auto* raw = std::get_if<const std::byte*>(&tensor.data);
     require(raw || point, "write_safetensors: {}: numbers with a point cannot be written as {}", tensor.name, dtype_name(tensor.dtype));
     require(!raw || *raw || value_count(tensor) == 0, "write_safetensors: {}: expected bytes, found none", tensor.name);
-    require(!tensor.transposed || (!raw && tensor.shape.size() == 2), "write_safetensors: {}: only a matrix of numbers can be transposed", tensor.name);
+    require(!tensor.transposed || (!raw && tensor.shape.size() == 2), "write_safetensors: {}: only a matrix of numbers can be transposed",
+            tensor.name);
   }
 }
 
@@ -251,7 +285,8 @@ std::vector<Index> file_shape(const TensorInfo& info) {
 }
 }  // namespace
 
-template <class S> std::vector<NamedTensor> arena_tensors(const Arena<S>& arena, Dtype dtype, std::string_view prefix) {
+template <class S>
+std::vector<NamedTensor> arena_tensors(const Arena<S>& arena, Dtype dtype, std::string_view prefix) {
   std::vector<NamedTensor> tensors;
   for (const TensorInfo& info : arena.layout().tensors()) {
     tensors.push_back({std::string(prefix) + info.name, dtype, file_shape(info), static_cast<const S*>(arena.view(info).data), false});
@@ -259,7 +294,8 @@ template <class S> std::vector<NamedTensor> arena_tensors(const Arena<S>& arena,
   return tensors;
 }
 
-template <class S> Expected<void> read_arena(const SafetensorsFile& file, std::string_view prefix, Arena<S>& arena) {
+template <class S>
+Expected<void> read_arena(const SafetensorsFile& file, std::string_view prefix, Arena<S>& arena) {
   for (const TensorInfo& info : arena.layout().tensors()) {
     const auto entry = file.expect(std::string(prefix) + info.name, file_shape(info));
     if (!entry) return tl::unexpected(entry.error());

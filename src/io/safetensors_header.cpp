@@ -15,7 +15,8 @@ constexpr Dtype kDtypes[] = {Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16, Dt
 
 // Parses, and refuses what nlohmann lets pass: a repeated key (the last would win), a zero byte (it would end the text).
 Expected<Json> parse_strictly(std::string_view text) {
-  if (text.empty() || text.front() != '{') return unexpected("expected a header that starts with '{{', found {}", text.empty() ? "none" : "another character");
+  if (text.empty() || text.front() != '{')
+    return unexpected("expected a header that starts with '{{', found {}", text.empty() ? "none" : "another character");
   if (text.find('\0') != text.npos) return unexpected("expected a header of JSON, found a zero byte in it");
   std::vector<std::set<std::string>> keys;
   std::string repeated;
@@ -29,7 +30,8 @@ Expected<Json> parse_strictly(std::string_view text) {
   };
   Json json = Json::parse(text, watch, false);
   if (json.is_discarded() || !json.is_object()) return unexpected("expected a header of valid JSON in UTF-8, found something else");
-  if (!repeated.empty() || deep) return unexpected("expected a header of tensors, found {}", deep ? "nested values" : "the key " + printable(repeated) + " twice");
+  if (!repeated.empty() || deep)
+    return unexpected("expected a header of tensors, found {}", deep ? "nested values" : "the key " + printable(repeated) + " twice");
   return json;
 }
 
@@ -46,7 +48,8 @@ Expected<std::size_t> shape_bytes(const Json& value, Dtype dtype, std::vector<In
   constexpr auto kLimit = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
   std::uint64_t bytes = dtype_bytes(dtype), largest = 1;
   for (const Json& extent : value) {
-    if (!extent.is_number_unsigned() || extent.get<std::uint64_t>() > kLimit) return unexpected("expected a shape, found {}", printable(value.dump()));
+    if (!extent.is_number_unsigned() || extent.get<std::uint64_t>() > kLimit)
+      return unexpected("expected a shape, found {}", printable(value.dump()));
     const auto n = extent.get<std::uint64_t>();
     shape.push_back(static_cast<Index>(n));
     // A zero elsewhere makes the product zero, but does not excuse a product of the others that overflows.
@@ -73,7 +76,8 @@ Expected<HeaderEntry> parse_entry(const std::string& name, const Json& value) {
   }
   entry.begin = offsets[0].get<std::size_t>(), entry.end = offsets[1].get<std::size_t>();
   if (entry.end < entry.begin || entry.end - entry.begin != *bytes) {
-    return unexpected("{}: expected {} bytes for shape {}, found data_offsets {}", printable(name), *bytes, shape_text(entry.shape), offsets.dump());
+    return unexpected("{}: expected {} bytes for shape {}, found data_offsets {}", printable(name), *bytes, shape_text(entry.shape),
+                      offsets.dump());
   }
   return entry;
 }
@@ -98,7 +102,8 @@ Expected<Header> parse_header(std::string_view text) {
     header.entries.push_back(std::move(*entry));
   }
   // An empty tensor comes before the one that starts at the same place.
-  std::ranges::stable_sort(header.entries, [](const HeaderEntry& a, const HeaderEntry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+  std::ranges::stable_sort(
+      header.entries, [](const HeaderEntry& a, const HeaderEntry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   std::size_t end = 0;
   for (const HeaderEntry& entry : header.entries) {
     if (entry.begin != end) return unexpected("{}: expected data from byte {} on, found {}", printable(entry.name), end, entry.begin);

@@ -20,10 +20,22 @@ namespace {
 namespace fs = std::filesystem;
 
 // What tools put into a model or adapter directory and a new save replaces (last: the folder of a training run's newest state).
-constexpr std::string_view kReplaced[] = {
-    "config.json",     "generation_config.json", "model.safetensors",       "model.bin",        "tokenizer.json", "tokenizer.bin", "tokenizer_config.json",
-    "tokenizer.model", "special_tokens_map.json", "added_tokens.json",       "vocab.json",       "merges.txt",     "adapter_config.json",
-    "adapter_model.safetensors", "trainer.safetensors", "last"};
+constexpr std::string_view kReplaced[] = {"config.json",
+                                          "generation_config.json",
+                                          "model.safetensors",
+                                          "model.bin",
+                                          "tokenizer.json",
+                                          "tokenizer.bin",
+                                          "tokenizer_config.json",
+                                          "tokenizer.model",
+                                          "special_tokens_map.json",
+                                          "added_tokens.json",
+                                          "vocab.json",
+                                          "merges.txt",
+                                          "adapter_config.json",
+                                          "adapter_model.safetensors",
+                                          "trainer.safetensors",
+                                          "last"};
 // What a save carries over unasked.
 constexpr std::string_view kKept[] = {"README.md", "LICENSE", "LICENSE.txt", ".gitattributes", "metrics.jsonl"};
 
@@ -78,7 +90,8 @@ std::string reason() { return std::strerror(errno); }
 bool contains(auto&& names, std::string_view name) { return std::ranges::find(names, name) != std::ranges::end(names); }
 
 // Which entries of the old directory go into the new one; an error names what is no part of a checkpoint.
-Expected<std::vector<std::string>> entries_to_keep(const fs::path& dir, const std::vector<FileToSave>& files, const std::vector<std::string>& keep) {
+Expected<std::vector<std::string>> entries_to_keep(const fs::path& dir, const std::vector<FileToSave>& files,
+                                                   const std::vector<std::string>& keep) {
   std::vector<std::string> kept;
   std::error_code error;
   for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
@@ -87,8 +100,8 @@ Expected<std::vector<std::string>> entries_to_keep(const fs::path& dir, const st
     if (contains(keep, name) || (!folder && contains(kKept, name))) {
       if (std::ranges::find(files, name, &FileToSave::name) == files.end()) kept.push_back(name);
     } else if (folder || (!contains(kReplaced, name) && std::ranges::find(files, name, &FileToSave::name) == files.end())) {
-      return unexpected("{}: expected a checkpoint that may be replaced, found {} in it: nothing was saved; choose another directory", dir.string(),
-                        io::printable(name));
+      return unexpected("{}: expected a checkpoint that may be replaced, found {} in it: nothing was saved; choose another directory",
+                        dir.string(), io::printable(name));
     }
   }
   if (error) return unexpected("{}: could not be read: {}", dir.string(), error.message());
@@ -128,7 +141,8 @@ Expected<void> exchange(const fs::path& sibling, const fs::path& dir) {
   return {};
 }
 
-Expected<void> fill(const fs::path& sibling, const fs::path& dir, const std::vector<FileToSave>& files, const std::vector<std::string>& kept) {
+Expected<void> fill(const fs::path& sibling, const fs::path& dir, const std::vector<FileToSave>& files,
+                    const std::vector<std::string>& kept) {
   for (const FileToSave& file : files) {
     if (auto written = file.write(sibling / file.name); !written) return written;
     if (auto synced = io::sync(sibling / file.name); !synced) return synced;
@@ -154,7 +168,8 @@ Expected<void> save_file(const fs::path& file, const WriteFile& write) {
   std::error_code error;
   const auto status = fs::status(*target, error);
   const bool existed = fs::exists(status);
-  if (existed && !fs::is_regular_file(status)) return unexpected("{}: could not be saved: expected a file or nothing there, found another thing", target->string());
+  if (existed && !fs::is_regular_file(status))
+    return unexpected("{}: could not be saved: expected a file or nothing there, found another thing", target->string());
   remove_stale_siblings(*target);
   const RemoveOnExit sibling{sibling_of(*target)};
   auto done = write(sibling.path);
@@ -173,9 +188,11 @@ Expected<void> save_directory(const fs::path& dir, const std::vector<FileToSave>
   const bool existed = fs::exists(status);
   std::vector<std::string> kept;
   if (existed) {
-    if (!fs::is_directory(status)) return unexpected("{}: could not be saved: expected a directory or nothing there, found a file", target->string());
+    if (!fs::is_directory(status))
+      return unexpected("{}: could not be saved: expected a directory or nothing there, found a file", target->string());
     if (holds_working_directory(*target)) {
-      return unexpected("{}: could not be saved: expected a directory that can be replaced, found the one you are working in", target->string());
+      return unexpected("{}: could not be saved: expected a directory that can be replaced, found the one you are working in",
+                        target->string());
     }
     auto entries = entries_to_keep(*target, files, keep);
     if (!entries) return tl::unexpected(entries.error());
@@ -185,7 +202,8 @@ Expected<void> save_directory(const fs::path& dir, const std::vector<FileToSave>
     return unexpected("{}: could not be saved: {}", target->string(), error.message());
   }
   const RemoveOnExit sibling{sibling_of(*target)};
-  if (::mkdir(sibling.path.c_str(), 0777) != 0) return not_saved(fmt::format("{}: could not be saved: {}", target->string(), reason()), sibling.path, *target, existed);
+  if (::mkdir(sibling.path.c_str(), 0777) != 0)
+    return not_saved(fmt::format("{}: could not be saved: {}", target->string(), reason()), sibling.path, *target, existed);
   if (existed) fs::permissions(sibling.path, status.permissions(), error);
   if (auto done = fill(sibling.path, *target, files, kept); !done) return not_saved(done.error(), sibling.path, *target, existed);
   if (existed) {

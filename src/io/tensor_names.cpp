@@ -81,8 +81,12 @@ std::vector<TensorName> tensor_names(const ModelConfig& config, ModelFamily fami
   const auto layout = decoder_layout(config);
   Table table{*layout, {}};
   switch (family) {
-    case ModelFamily::gpt2: add_gpt2(table, config); break;
-    case ModelFamily::llama: add_llama(table, config); break;
+    case ModelFamily::gpt2:
+      add_gpt2(table, config);
+      break;
+    case ModelFamily::llama:
+      add_llama(table, config);
+      break;
     case ModelFamily::glassformer:
       for (const TensorInfo& info : layout->tensors()) table.add(info.name, info.name);
       break;

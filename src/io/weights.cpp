@@ -1,15 +1,17 @@
 // Between a decoder's arena and the named tensors of a file.
+#include "io/weights.hpp"
+
 #include <algorithm>
 #include <map>
 
 #include "glassformer/io/model_directory.hpp"
 #include "io/file.hpp"
 #include "io/tensor_names.hpp"
-#include "io/weights.hpp"
 
 namespace glassformer {
 
-template <class S> std::vector<NamedTensor> model_tensors(const Decoder<S>& decoder, Dtype dtype) {
+template <class S>
+std::vector<NamedTensor> model_tensors(const Decoder<S>& decoder, Dtype dtype) {
   std::vector<NamedTensor> tensors;
   for (const io::TensorName& t : io::tensor_names(decoder.config, model_family(decoder.config))) {
     const S* data = t.ours.empty() ? nullptr : decoder.arena.view(t.ours).data + t.row_begin * t.cols;
@@ -28,7 +30,8 @@ Expected<Entries> entries_by_name(const SafetensorsFile& file, ModelFamily famil
   for (const TensorEntry& entry : file.tensors()) {
     const std::string name = canonical_name(entry.name, family);
     if (name.empty()) continue;
-    if (!entries.emplace(name, &entry).second) return unexpected("{}: expected {} once, found it with and without its prefix", file.name(), printable(name));
+    if (!entries.emplace(name, &entry).second)
+      return unexpected("{}: expected {} once, found it with and without its prefix", file.name(), printable(name));
   }
   return entries;
 }
@@ -40,9 +43,11 @@ bool all_zero(const SafetensorsFile& file, const TensorEntry& entry) {
   return std::all_of(values.begin(), values.end(), [](double x) { return x == 0; });
 }
 
-template <class S> Expected<void> read_tensor(const SafetensorsFile& file, const TensorEntry& entry, const TensorName& t, const Arena<S>& arena) {
+template <class S>
+Expected<void> read_tensor(const SafetensorsFile& file, const TensorEntry& entry, const TensorName& t, const Arena<S>& arena) {
   if (t.ours.empty()) {
-    if (!all_zero(file, entry)) return unexpected("{}: {}: expected zeros (the model has no bias), found other numbers", file.name(), printable(entry.name));
+    if (!all_zero(file, entry))
+      return unexpected("{}: {}: expected zeros (the model has no bias), found other numbers", file.name(), printable(entry.name));
     return {};
   }
   S* to = arena.view(t.ours).data + t.row_begin * t.cols;
@@ -66,7 +71,8 @@ Expected<void> check_weights(const SafetensorsFile& file, const ModelConfig& con
   for (const TensorName& t : tensor_names(config, family)) {
     const std::vector<Index> shape = t.shape();
     const auto it = entries->find(t.theirs);
-    if (it == entries->end()) return unexpected("{}: expected a tensor {} of shape {}, found none", file.name(), t.theirs, shape_text(shape));
+    if (it == entries->end())
+      return unexpected("{}: expected a tensor {} of shape {}, found none", file.name(), t.theirs, shape_text(shape));
     if (auto right = file.expect(it->second->name, shape); !right) return tl::unexpected(right.error());
     entries->erase(it);
   }
@@ -81,8 +87,8 @@ Expected<void> check_weights(const SafetensorsFile& file, const ModelConfig& con
   }
   if (!entries->empty()) {
     const TensorEntry& extra = *entries->begin()->second;
-    return unexpected("{}: expected only tensors of a {} model with this configuration, found {} of shape {}", file.name(), family_name(family),
-                      printable(extra.name), shape_text(extra.shape));
+    return unexpected("{}: expected only tensors of a {} model with this configuration, found {} of shape {}", file.name(),
+                      family_name(family), printable(extra.name), shape_text(extra.shape));
   }
   return {};
 }
@@ -97,7 +103,8 @@ void settle_biases(const SafetensorsFile& file, ModelConfig& config) {
   }
 }
 
-template <class S> Expected<void> read_weights(const SafetensorsFile& file, ModelFamily family, Decoder<S>& decoder) {
+template <class S>
+Expected<void> read_weights(const SafetensorsFile& file, ModelFamily family, Decoder<S>& decoder) {
   if (auto right = check_weights(file, decoder.config, family); !right) return right;
   const auto entries = entries_by_name(file, family);
   for (const TensorName& t : tensor_names(decoder.config, family)) {
@@ -111,11 +118,13 @@ template Expected<void> read_weights<double>(const SafetensorsFile&, ModelFamily
 
 }  // namespace io
 
-template <class S> Expected<void> read_into(Decoder<S>& decoder, const SafetensorsFile& file) {
+template <class S>
+Expected<void> read_into(Decoder<S>& decoder, const SafetensorsFile& file) {
   const auto family = io::family_of(file);
   if (!family) return tl::unexpected(family.error());
   if (*family != ModelFamily::glassformer && *family != model_family(decoder.config)) {
-    return unexpected("{}: expected the weights of a {} model, found a {}'s", file.name(), family_name(model_family(decoder.config)), family_name(*family));
+    return unexpected("{}: expected the weights of a {} model, found a {}'s", file.name(), family_name(model_family(decoder.config)),
+                      family_name(*family));
   }
   return io::read_weights(file, *family, decoder);
 }

@@ -9,6 +9,7 @@ Expected<void> check_weights(const SafetensorsFile&, const ModelConfig&, ModelFa
 // A GPT-2 whose configuration says that it has no biases, but whose biases are not zeros, has some.
 void settle_biases(const SafetensorsFile&, ModelConfig&);
 // Checks, and fills the decoder's arena.
-template <class S> Expected<void> read_weights(const SafetensorsFile&, ModelFamily, Decoder<S>&);
+template <class S>
+Expected<void> read_weights(const SafetensorsFile&, ModelFamily, Decoder<S>&);
 
 }  // namespace glassformer::io

@@ -26,7 +26,10 @@ Adapter<float> filled(const ModelConfig& config, std::vector<std::string> target
   LoraConfig lora{.rank = 3, .alpha = 5, .dropout = 0.25, .rank_stabilized = rslora, .targets = std::move(targets)};
   auto adapter = make_adapter<float>(config, lora, 1);
   double x = 0;
-  for (float& v : adapter.arena.values()) v = static_cast<float>(std::sin(x += 1));
+  for (const TensorInfo& info : adapter.arena.layout().tensors()) {
+    const auto view = adapter.arena.view(info);
+    for (Index i = 0; i < view.size(); ++i) view.data[i] = static_cast<float>(std::sin(x += 1));
+  }
   return adapter;
 }
 // The change of all weights that an adapter makes.
@@ -52,9 +55,12 @@ std::string without(const std::string& text, const std::string& field) {
 
 TEST_CASE("adapters come back to the bit; other tools, which know no glassformer fields, compute the same change") {
   const std::vector<std::pair<ModelConfig, std::vector<std::string>>> cases = {
-      {base(false), {"attn.qkv", "attn.out", "mlp.up", "mlp.down"}}, {base(false), {"attn.q", "attn.v"}},
-      {base(false), {"attn.q", "mlp.down"}},                         {base(true), {"attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down"}},
-      {base(true), {"attn.qkv", "mlp.gate_up"}},                     {base(false, Position::alibi), {"attn.q", "mlp.up"}}};
+      {base(false), {"attn.qkv", "attn.out", "mlp.up", "mlp.down"}},
+      {base(false), {"attn.q", "attn.v"}},
+      {base(false), {"attn.q", "mlp.down"}},
+      {base(true), {"attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down"}},
+      {base(true), {"attn.qkv", "mlp.gate_up"}},
+      {base(false, Position::alibi), {"attn.q", "mlp.up"}}};
   for (const auto& [config, targets] : cases) {
     for (const bool rslora : {false, true}) {
       CAPTURE(targets.front());
@@ -128,14 +134,17 @@ TEST_CASE("an adapter that does not hold together: one line") {
   CHECK(mentions(error(changed("\"rank_pattern\": {}", "\"rank_pattern\": {\"c_attn\": 4}"), weights, config), "rank_pattern"));
   CHECK(mentions(error(changed("\"bias\": \"none\"", "\"bias\": \"all\""), weights, config), "bias: expected \"none\""));
   CHECK(mentions(error(without(json, "r"), weights, config), "r: expected a whole number"));
-  CHECK(mentions(error(without(changed("\"r\": 3", "\"r\": 4"), "glassformer_targets"), weights, config), "lora_A.weight: expected shape [4, 16], found [3, 16]"));
-  CHECK(mentions(error(json, weights, base(true)), "expected modules of a llama model with 2 layers, found base_model.model.transformer.h.0.attn.c_attn.lora_"));
+  CHECK(mentions(error(without(changed("\"r\": 3", "\"r\": 4"), "glassformer_targets"), weights, config),
+                 "lora_A.weight: expected shape [4, 16], found [3, 16]"));
+  CHECK(mentions(error(json, weights, base(true)),
+                 "expected modules of a llama model with 2 layers, found base_model.model.transformer.h.0.attn.c_attn.lora_"));
   ModelConfig wider = config;
   wider.width = 32, wider.head_dim = 0, wider.hidden = 0;
   CHECK(mentions(error(json, weights, wider), "expected shape [3, 32], found [3, 16]"));
   ModelConfig deeper = config, shallower = config;
   deeper.layers = 3, shallower.layers = 1;
-  CHECK(mentions(error(json, weights, deeper), "expected a tensor base_model.model.transformer.h.2.attn.c_attn.lora_A.weight of shape [3, 16], found none"));
+  CHECK(mentions(error(json, weights, deeper),
+                 "expected a tensor base_model.model.transformer.h.2.attn.c_attn.lora_A.weight of shape [3, 16], found none"));
   CHECK(mentions(error(json, weights, shallower), "with 1 layers, found base_model.model.transformer.h.1"));
 
   auto adapter = filled(config, {"attn.qkv"});

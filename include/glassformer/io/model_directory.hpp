@@ -35,8 +35,8 @@ Expected<ModelFiles> load_model(const std::filesystem::path&);
 // Saves a whole directory, atomically (save_directory): config.json, model.safetensors, the tokenizer. `extra` joins the metadata of
 // model.safetensors; `dtype` is F32, F16 or BF16; `keep` names what else of an existing directory must stay.
 // Throws std::invalid_argument when the tokenizer does not fit the model.
-Expected<void> save_model(const std::filesystem::path& dir, const Decoder<float>&, const Tokenizer&, const Metadata& extra = {}, Dtype dtype = Dtype::F32,
-                          const std::vector<std::string>& keep = {});
+Expected<void> save_model(const std::filesystem::path& dir, const Decoder<float>&, const Tokenizer&, const Metadata& extra = {},
+                          Dtype dtype = Dtype::F32, const std::vector<std::string>& keep = {});
 // The files of such a directory, for who saves more beside them. They read the decoder when they are written.
 std::vector<FileToSave> model_files(const Decoder<float>&, const Tokenizer&, const Metadata& extra = {}, Dtype dtype = Dtype::F32);
 // Replaces model.safetensors alone, atomically. The directory's config.json must be this model's.
@@ -47,9 +47,11 @@ std::string config_json(const ModelConfig&);
 Expected<ModelConfig> parse_config_json(const std::string& name, std::string_view text, std::vector<std::string>* warnings);
 
 // The tensors of a model as its family names them: views of its arena.
-template <class S> std::vector<NamedTensor> model_tensors(const Decoder<S>&, Dtype);
+template <class S>
+std::vector<NamedTensor> model_tensors(const Decoder<S>&, Dtype);
 // Fills a decoder from a file in any of the three namings (told by its names), with or without the prefix "transformer." or "model.".
-template <class S> Expected<void> read_into(Decoder<S>&, const SafetensorsFile&);
+template <class S>
+Expected<void> read_into(Decoder<S>&, const SafetensorsFile&);
 
 // A text file's mistake where a tokenizer cannot serve a model: one larger than its vocabulary; for kinds character and byte also a
 // smaller one. Others may be smaller (embeddings are padded to round numbers): ids beyond the tokenizer's are never to be sampled.

@@ -47,9 +47,10 @@ class SafetensorsFile {
 
   // The tensor of this name and shape, or "FILE: NAME: expected shape …, found …".
   Expected<const TensorEntry*> expect(std::string_view name, std::span<const Index> shape) const;
-  // Converts a tensor of numbers with a point (F64, F32, F16, BF16) into `out`, which must have its size, S float or double. Errors: another
-  // type; NaN or infinity among the values (also a number too large for S), saying how many.
-  template <class S> Expected<void> read(const TensorEntry&, std::span<S> out) const;
+  // Converts a tensor of numbers with a point (F64, F32, F16, BF16) into `out`, which must have its size, S float or double. Errors:
+  // another type; NaN or infinity among the values (also a number too large for S), saying how many.
+  template <class S>
+  Expected<void> read(const TensorEntry&, std::span<S> out) const;
 
  private:
   std::string name_;
@@ -75,8 +76,10 @@ struct NamedTensor {
 Expected<void> write_safetensors(const std::filesystem::path&, std::span<const NamedTensor>, const Metadata& = {});
 
 // All tensors of an arena under their names, in front of them `prefix`: a vector as [n], a matrix as [rows, cols]. Views of the arena.
-template <class S> std::vector<NamedTensor> arena_tensors(const Arena<S>&, Dtype, std::string_view prefix = {});
+template <class S>
+std::vector<NamedTensor> arena_tensors(const Arena<S>&, Dtype, std::string_view prefix = {});
 // Fills an arena from the tensors with its names behind `prefix`; each must be there in its shape. Others are not looked at.
-template <class S> Expected<void> read_arena(const SafetensorsFile&, std::string_view prefix, Arena<S>&);
+template <class S>
+Expected<void> read_arena(const SafetensorsFile&, std::string_view prefix, Arena<S>&);
 
 }  // namespace glassformer

@@ -25,7 +25,8 @@ Expected<void> save_file(const std::filesystem::path& file, const WriteFile&);
 // there before the entries named in `keep` (files or folders, moved over as hard links) and a README, a licence, .gitattributes and
 // metrics.jsonl. Refuses a directory with anything that is no part of a checkpoint, so that nobody's folder is ever lost.
 // The exchange is atomic (renameat2) where the file system can; elsewhere the name is missing for an instant between two renames.
-Expected<void> save_directory(const std::filesystem::path& dir, const std::vector<FileToSave>& files, const std::vector<std::string>& keep = {});
+Expected<void> save_directory(const std::filesystem::path& dir, const std::vector<FileToSave>& files,
+                              const std::vector<std::string>& keep = {});
 
 // Writes bytes to a file, which is created or cut first; not atomic by itself. Errors: "FILE: could not be written: why".
 Expected<void> write_bytes(const std::filesystem::path&, std::string_view bytes);
