@@ -57,7 +57,7 @@ template <> void gemm<double>(const Gemm<double>& g) { gemm_eigen(g); }
 
 #ifdef GLASSFORMER_HAVE_ONEDNN
 template <> void gemm<float>(const Gemm<float>& g) {
-  if (g.k == 0) return gemm_eigen(g);  // oneDNN refuses an empty sum
+  if (g.m == 0 || g.n == 0 || g.k == 0) return gemm_eigen(g);  // oneDNN refuses empty matrices
   const OneThread guard;
   const dnnl_status_t status = dnnl_sgemm(g.transpose_a ? 'T' : 'N', g.transpose_b ? 'T' : 'N', g.m, g.n, g.k, g.alpha, g.a, g.lda, g.b, g.ldb, g.beta, g.c, g.ldc);
   require(status == dnnl_success, "oneDNN: sgemm of [{}, {}, {}] failed with status {}", g.m, g.n, g.k, static_cast<int>(status));
