@@ -176,7 +176,7 @@ TEST_CASE("a full disk, a read-only disk") {
   TemporaryDirectory dir;
   const Mount disk(dir / "disk", "size=64k");
   if (!disk.mounted) {
-    MESSAGE("skipped: no right to mount a small disk (" << std::strerror(errno) << ")");
+    MESSAGE("skipped: no right to mount a small disk (" << std::string(std::strerror(errno)) << ")");
     return;
   }
   REQUIRE(save_directory(disk.path / "m", checkpoint("one")));
