@@ -45,6 +45,17 @@ template <class S> auto& gradients_of(std::vector<BlockGrads<S>>& blocks, const 
   return t.projection == "mlp.up" ? block.mlp.up : block.mlp.down;
 }
 
+// Throws std::invalid_argument when the adapter is another model's.
+template <class S> void require_fit(Decoder<S>& m, const Adapter<S>& a) {
+  for (const AdapterTarget& t : a.targets) {
+    require(t.block < static_cast<Index>(m.blocks.size()), "adapter {}: the model has {} blocks", t.name, m.blocks.size());
+    const auto& projection = projection_of<S>(m.blocks, t);
+    require(t.row_begin + t.rows <= projection.weight.rows && t.inputs == projection.weight.cols,
+            "adapter {}: made for rows {} to {} of {} inputs, but the model's {} is [{}, {}]", t.name, t.row_begin, t.row_begin + t.rows, t.inputs, t.projection,
+            projection.weight.rows, projection.weight.cols);
+  }
+}
+
 template <class S> LoraView<S> view_of(const Adapter<S>& a, const AdapterTarget& t) {
   return {a.arena.view(t.name + ".lora_A"), a.arena.view(t.name + ".lora_B"), t.row_begin, static_cast<S>(a.config.scale()), a.config.dropout};
 }
@@ -101,12 +112,7 @@ template <class S> Adapter<S> make_adapter(const ModelConfig& config, const Lora
 }
 
 template <class S> void attach(Decoder<S>& m, const Adapter<S>& a) {
-  for (const AdapterTarget& t : a.targets) {
-    auto& projection = projection_of<S>(m.blocks, t);
-    require(t.row_begin + t.rows <= projection.weight.rows && t.inputs == projection.weight.cols,
-            "adapter {}: made for rows {} to {} of {} inputs, but the model's {} is [{}, {}]", t.name, t.row_begin, t.row_begin + t.rows, t.inputs, t.projection,
-            projection.weight.rows, projection.weight.cols);
-  }
+  require_fit(m, a);
   for (const AdapterTarget& t : a.targets) projection_of<S>(m.blocks, t).adapters.push_back(view_of(a, t));
 }
 
@@ -117,6 +123,7 @@ template <class S> void detach(Decoder<S>& m) {
 }
 
 template <class S> Arena<S> merge(Decoder<S>& m, const Adapter<S>& a, const Exec& exec) {
+  require_fit(m, a);
   Arena<S> kept = m.arena.clone();
   detach(m);
   for (const AdapterTarget& t : a.targets) lora_merge<S>(view_of(a, t), projection_of<S>(m.blocks, t).weight, exec);

@@ -22,12 +22,12 @@ template <> const std::vector<Choice<Mlp>>& choices<Mlp>() {
 
 ModelConfig resolved(ModelConfig c) {
   static constexpr Index kLargest = 1 << 24;
-  const auto within = [](const char* name, Index value, Index least) {
-    require(value >= least && value <= kLargest, "{}: expected a number from {} to {}, found {}", name, least, kLargest, value);
+  const auto within = [](const char* name, Index value, Index least, Index most = kLargest) {
+    require(value >= least && value <= most, "{}: expected a number from {} to {}, found {}", name, least, most, value);
   };
   within("vocabulary", c.vocab, 1);
   within("context", c.context, 1);
-  within("layers", c.layers, 1);
+  within("layers", c.layers, 1, 4096);  // parameters are found by name
   within("heads", c.heads, 1);
   within("width", c.width, 1);
   within("kv-heads", c.kv_heads, 0);
@@ -51,7 +51,7 @@ ModelConfig resolved(ModelConfig c) {
   require(c.init_std >= 0 && c.init_std < 100 && c.embedding_std >= 0 && c.embedding_std < 100, "initial deviation: expected 0 to 100, found {} and {}",
           c.init_std, c.embedding_std);
   require(c.dropout >= 0 && c.dropout < 1, "dropout: expected a rate of at least 0 and below 1, found {}", c.dropout);
-  require(c.bos < c.vocab && c.eos < c.vocab, "start and end tokens {} and {} are outside the vocabulary of {}", c.bos, c.eos, c.vocab);
+  require(c.bos >= -1 && c.bos < c.vocab && c.eos >= -1 && c.eos < c.vocab, "start and end tokens {} and {} are outside the vocabulary of {}", c.bos, c.eos, c.vocab);
   return c;
 }
 

@@ -11,11 +11,17 @@
 namespace glassformer {
 namespace {
 
-template <class S> void check_bounds(const Pass<S>& pass, std::span<const Token> ids) {
+template <class S> void check_pass(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids) {
   require(pass.workspace != nullptr, "a pass needs a workspace");
   require(pass.starts.size() >= 2 && pass.starts.front() == 0 && std::ranges::is_sorted(pass.starts), "a pass needs ascending bounds that start with 0");
   require(pass.tokens() == static_cast<Index>(ids.size()), "bounds of {} tokens, but {} tokens", pass.tokens(), ids.size());
-  require(!pass.cache || static_cast<Index>(pass.slots.size()) == pass.sequences(), "{} sequences, but {} slots of the cache", pass.sequences(), pass.slots.size());
+  for (const Token id : ids) require(id >= 0 && id < m.config.vocab, "expected a token in 0 … {}, found {}", m.config.vocab - 1, id);
+  if (!pass.cache) return;
+  require(static_cast<Index>(pass.slots.size()) == pass.sequences(), "{} sequences, but {} slots of the cache", pass.sequences(), pass.slots.size());
+  for (std::size_t i = 1; i < pass.slots.size(); ++i) {
+    const auto before = pass.slots.first(i);
+    require(std::ranges::find(before, pass.slots[i]) == before.end(), "two sequences share slot {} of the cache", pass.slots[i]);
+  }
 }
 
 // The place of each row in its sequence; makes room in the cache.
@@ -63,7 +69,7 @@ Index head_rows(Index vocab, Index rows) { return std::clamp<Index>((Index{1} <<
 
 template <class S>
 void decoder_forward(const Decoder<S>& m, Pass<S> pass, std::span<const Token> ids, MatrixRef<S> hidden, DecoderSaved<S>* saved) {
-  check_bounds(pass, ids);
+  check_pass(m, pass, ids);  // all of it before the cache makes room
   require_shape("hidden", hidden.rows(), hidden.cols(), pass.tokens(), m.config.width);
   const std::vector<Index> places = places_of(pass);
   pass.places = places;
@@ -99,7 +105,8 @@ template <class S> void decoder_logits(const Decoder<S>& m, const Pass<S>& pass,
 
 template <class S>
 void decoder_backward(const Decoder<S>& m, Pass<S> pass, std::span<const Token> ids, const DecoderSaved<S>& saved, MatrixRef<S> dhidden, DecoderGrads<S>& grads) {
-  check_bounds(pass, ids);
+  check_pass(m, pass, ids);
+  require(grads.blocks.size() == m.blocks.size(), "gradients of {} blocks, but the model has {}", grads.blocks.size(), m.blocks.size());
   const std::vector<Index> places = places_of(pass);
   pass.places = places;
   if (m.ln_final.gain) {  // forward was: hidden = ln_final(x)
@@ -136,7 +143,8 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
   // The head by blocks of rows, forward and backward together, so that logits and their gradient are never all held.
   std::vector<double> own(losses.empty() ? ids.size() : 0);
   const std::span<double> each = losses.empty() ? std::span<double>(own) : losses;
-  const Index rows = head_rows(V, N);
+  // Who looks sees all rows at once.
+  const Index rows = pass.wants("logits") || pass.wants("logits.grad") ? std::max<Index>(N, 1) : head_rows(V, N);
   const MatrixView<S> logits = pass.workspace->template matrix<S>(std::min(rows, N), V);
   for (Index begin = 0; begin < N; begin += rows) {
     const Index n = std::min(rows, N - begin);
