@@ -109,9 +109,11 @@ void attention_forward(const AttentionParams<S>& p, const Pass<S>& pass, ConstMa
   pass.visit("attn.v", v);
   if (p.rope) {
     rope_rotate<S>(*p.rope, pass.places, c.core.heads, false, q, pass.exec);
-    if (!(pass.cache && pass.cache->shape().sliding)) rope_rotate<S>(*p.rope, pass.places, c.core.kv_heads, false, k, pass.exec);
     pass.visit("attn.rot_q", q);
-    pass.visit("attn.rot_k", k);
+    if (!(pass.cache && pass.cache->shape().sliding)) {  // a sliding cache keeps keys unrotated, and turns them when they are read
+      rope_rotate<S>(*p.rope, pass.places, c.core.kv_heads, false, k, pass.exec);
+      pass.visit("attn.rot_k", k);
+    }
   }
   const auto sequences = pass.cache ? sequences_in_cache<S>(p, pass, qkv.data, z.data)
                                     : sequences_in_pass<S>(c, pass, qkv.data, z.data, saved ? saved->logsumexp.data() : nullptr);
@@ -148,7 +150,10 @@ void attention_backward(const AttentionParams<S>& p, const Pass<S>& pass, const 
     S* row = dqkv.data + begin * at.width;
     gradients.push_back({{dz.data + begin * HD, HD, D}, {row + at.q, at.width, D}, {row + at.k, at.width, D}, {row + at.v, at.width, D}});
   }
-  ops::attention_core_backward<S>(shape_with_dropout(c, pass), sequences, gradients, {}, pass.exec);
+  // Whoever edited scores or patterns is asked again, and an edited z is not the sum that the fused kernel takes it for.
+  Exec exec = pass.exec;
+  if (pass.wants("attn.z")) exec.kernels = Kernels::reference;
+  ops::attention_core_backward<S>(shape_with_dropout(c, pass), sequences, gradients, watch_of(pass, "attn.attn_scores", "attn.pattern"), exec);
   auto dq = (*dqkv).middleCols(at.q, HD), dk = (*dqkv).middleCols(at.k, GD);
   if (p.rope) {  // forward was: q and k turned by their places
     pass.visit("attn.rot_q.grad", dq);
