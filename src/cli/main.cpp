@@ -1,0 +1,78 @@
+// The program: finds the command and turns whatever goes wrong into one line and an exit code.
+#include <cstdio>
+#include <new>
+#include <vector>
+
+#include "cli/command.hpp"
+#include "cli/terminal.hpp"
+
+namespace glassformer::cli {
+
+// Not yet in every tree: a command whose file is missing is left out of the table.
+[[gnu::weak]] int bench_command(Arguments);
+[[gnu::weak]] int convert_command(Arguments);
+[[gnu::weak]] int corpus_command(Arguments);
+[[gnu::weak]] int demo_command(Arguments);
+[[gnu::weak]] int eval_command(Arguments);
+[[gnu::weak]] int explain_command(Arguments);
+[[gnu::weak]] int gradcheck_command(Arguments);
+[[gnu::weak]] int lora_command(Arguments);
+[[gnu::weak]] int sample_command(Arguments);
+[[gnu::weak]] int tokenizer_command(Arguments);
+[[gnu::weak]] int train_command(Arguments);
+
+namespace {
+
+std::vector<Command> commands() {
+  std::vector<Command> all = {
+      {"demo", "the whole story in two minutes", demo_command},
+      {"corpus", "text from a small grammar, whose true entropy is known", corpus_command},
+      {"tokenizer", "trains a tokenizer; text to ids and back", tokenizer_command},
+      {"train", "trains a decoder on a text", train_command},
+      {"sample", "writes text with a model", sample_command},
+      {"eval", "loss, perplexity, bits per byte and accuracy on a text", eval_command},
+      {"lora", "adapts a model by a low-rank change: train, merge, inspect", lora_command},
+      {"convert", "a model in another format", convert_command},
+      {"explain", "shows what happens inside, number by number", explain_command},
+      {"gradcheck", "the backward pass against numeric gradients, per tensor", gradcheck_command},
+      {"bench", "speed against this machine's measured limits", bench_command},
+  };
+  std::erase_if(all, [](const Command& c) { return c.run == nullptr; });
+  return all;
+}
+
+int complain(const std::string& what, int code) {
+  std::string line = what;
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::fprintf(stderr, "glassformer: %s\n", line.c_str());
+  return code;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  try {
+    if (!arguments.empty() && arguments[0] == "--version") {
+      print_output("glassformer 0.1.0\n");
+      flush_output();
+      return 0;
+    }
+    const int code = dispatch("glassformer", "glassformer: a decoder-only transformer that you can see through.", commands(), arguments);
+    flush_output();
+    return code;
+  } catch (const UsageError& error) {
+    return complain(error.what(), 2);
+  } catch (const std::bad_alloc&) {
+    return complain("expected a task that fits in memory, found a larger one", 1);
+  } catch (const std::exception& error) {
+    return complain(error.what(), 1);
+  }
+}
+
+}  // namespace
+}  // namespace glassformer::cli
+
+int main(int argc, char** argv) {
+  glassformer::cli::prepare_streams();
+  return glassformer::cli::run({argv + std::min(argc, 1), argv + argc});
+}
