@@ -258,6 +258,15 @@ void Options::supply(const std::string& name, const std::string& text) {
   if (std::ranges::find(options_, name, &Option::name) != options_.end()) values_[name] = text;
 }
 
+bool Options::same(const std::string& name, const std::string& text) const {
+  const auto o = std::ranges::find(options_, name, &Option::name);
+  if (o == options_.end()) return false;
+  const std::string& mine = value(*o);
+  if (o->kind == OptionKind::size) return bytes(mine) == bytes(text);
+  const bool numeric = o->kind == OptionKind::integer || o->kind == OptionKind::real;
+  return numeric ? number<double>(mine) == number<double>(text) : mine == text;
+}
+
 std::string Options::help() const {
   std::string text = fmt::format("{}\n\nUsage: glassformer {} [options]\n", about_, command_);
   std::string group;

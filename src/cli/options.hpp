@@ -81,6 +81,8 @@ class Options {
   // What was given, as it would be typed (name → value; a list's values joined by newlines), and giving it again: for a run that is resumed.
   std::map<std::string, std::string> values() const { return values_; }
   void supply(const std::string& name, const std::string& value);
+  // Is this value, as it could be typed, the one that was given? Numbers are compared as numbers: 1e-3 is 0.001.
+  bool same(const std::string& name, const std::string& value) const;
 
   const std::string& command() const { return command_; }
   std::string help() const;

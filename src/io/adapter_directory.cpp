@@ -284,6 +284,7 @@ Expected<AdapterFiles> load(const fs::path& dir, const ModelConfig& base) {
   const ModelFamily family = model_family(base);
   AdapterFiles files;
   files.base_model = settings->base_model;
+  files.metadata = file->metadata();
   const auto tensors = lora_tensors(*file, family, files.warnings);
   if (!tensors) return tl::unexpected(tensors.error());
   const auto targets = targets_of(*file, *tensors, base, family);
@@ -320,14 +321,16 @@ Expected<AdapterFiles> load_adapter(const fs::path& dir, const ModelConfig& base
   }
 }
 
-Expected<void> save_adapter(const fs::path& dir, const Adapter<float>& adapter, const ModelConfig& config, const std::string& base_name) {
+std::vector<FileToSave> adapter_files(const Adapter<float>& adapter, const ModelConfig& config, const std::string& base_name, const Metadata& extra) {
   const ModelConfig base = resolved(config);
   const ModelFamily family = model_family(base);
   std::vector<Module> modules = family == ModelFamily::glassformer ? modules_of(adapter.targets) : modules_of(base, family);
   std::erase_if(modules, [&](const Module& m) { return targets_in(m, adapter.targets).empty(); });
   const Index rank = adapter.config.rank * stacking(modules, adapter.targets);
-  const std::string json = adapter_json(adapter, family, modules, rank, base_name).dump(2) + "\n";
-  const auto write_weights = [&](const fs::path& path) {
+  std::string json = adapter_json(adapter, family, modules, rank, base_name).dump(2) + "\n";
+  Metadata metadata = extra;
+  metadata.emplace("format", "pt");
+  const auto write_weights = [&adapter, modules, rank, metadata](const fs::path& path) {
     std::vector<Matrix<float>> values;
     std::vector<NamedTensor> tensors;
     for (const Module& m : modules) {
@@ -338,10 +341,14 @@ Expected<void> save_adapter(const fs::path& dir, const Adapter<float>& adapter, 
           {name + ".lora_A.weight", Dtype::F32, {rank, m.inputs}, static_cast<const float*>(values[values.size() - 2].data()), false});
       tensors.push_back({name + ".lora_B.weight", Dtype::F32, {m.rows, rank}, static_cast<const float*>(values.back().data()), false});
     }
-    return write_safetensors(path, tensors, {{"format", "pt"}});
+    return write_safetensors(path, tensors, metadata);
   };
-  return save_directory(dir, {{"adapter_config.json", [&](const fs::path& path) { return write_bytes(path, json); }},
-                              {"adapter_model.safetensors", write_weights}});
+  return {{"adapter_config.json", [json = std::move(json)](const fs::path& path) { return write_bytes(path, json); }},
+          {"adapter_model.safetensors", write_weights}};
+}
+
+Expected<void> save_adapter(const fs::path& dir, const Adapter<float>& adapter, const ModelConfig& base, const std::string& base_name) {
+  return save_directory(dir, adapter_files(adapter, base, base_name));
 }
 
 }  // namespace glassformer

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "glassformer/io/safetensors.hpp"
+#include "glassformer/io/save.hpp"
 #include "glassformer/model/adapter.hpp"
 
 namespace glassformer {
@@ -11,6 +13,7 @@ namespace glassformer {
 struct AdapterFiles {
   Adapter<float> adapter;
   std::string base_model;             // base_model_name_or_path; "" when there is none
+  Metadata metadata;                  // of adapter_model.safetensors
   std::vector<std::string> warnings;  // whole sentences, "FILE: …"
 };
 
@@ -23,5 +26,8 @@ Expected<AdapterFiles> load_adapter(const std::filesystem::path& dir, const Mode
 // attn.q of GPT-2's c_attn) is written as the equal one of the whole, with zeros, and one on a joined matrix (our attn.qkv of Llama's
 // q, k, v) as one for each; `glassformer_targets` and `glassformer_rank` in the configuration bring the original back.
 Expected<void> save_adapter(const std::filesystem::path& dir, const Adapter<float>&, const ModelConfig& base, const std::string& base_name);
+// The files of such a directory, for who saves more beside them; `extra` joins the metadata of adapter_model.safetensors. They read the
+// adapter when they are written.
+std::vector<FileToSave> adapter_files(const Adapter<float>&, const ModelConfig& base, const std::string& base_name, const Metadata& extra = {});
 
 }  // namespace glassformer

@@ -1,0 +1,254 @@
+// lora train | merge | inspect
+#include <cmath>
+
+#include "cli/recipes.hpp"
+#include "cli/terminal.hpp"
+#include "cli/training.hpp"
+#include "glassformer/io/adapter_directory.hpp"
+#include "glassformer/io/model_directory.hpp"
+
+namespace glassformer::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+Options declare_train() {
+  Options o("lora train", "Trains a low-rank change of a model (LoRA) on a text; the model itself stays as it is.");
+  o.path("model", "DIR", "the model to adapt", required);
+  declare_text_source(o);
+  o.real("val-fraction", 0.1, 0.000001, 0.999999, "share of the text, its end, that is kept for validation");
+  o.flag("answers-only", "dialogues of \"Customer: …\" and \"Agent: …\" lines: only what the agent says is learned and scored");
+  declare_run_options(o, "the best adapter");
+  o.group("Adapter");
+  o.integer("rank", 8, 1, "rank of the change");
+  o.positive("alpha", {}, "scale: the change is multiplied by alpha/rank; twice the rank unless given");
+  o.real("lora-dropout", 0, 0, 0.999, "dropout on the adapter's input");
+  o.text("targets", "A,B,…", "matrices to adapt: of attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up, mlp.down; all linear layers unless given");
+  o.flag("rslora", "scale alpha/√rank (rsLoRA)");
+  declare_training_options(o, "500 steps of 16 sequences, rate 2e-3 to 2e-4, no decay, unless given");
+  o.common(kSeed | kThreads | kKernels | kJson);
+  o.example("glassformer lora train --model model --corpus support --answers-only --rank 8 --out adapter");
+  o.example("glassformer sample --model model --adapter adapter --prompt \"Customer:\"");
+  return o;
+}
+
+std::vector<std::string> split_names(const std::string& text) {
+  std::vector<std::string> names;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    if (end > begin) names.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
+LoraConfig lora_config(const Options& o) {
+  LoraConfig c;
+  c.rank = o.integer("rank");
+  c.alpha = o.real_or("alpha", 2.0 * static_cast<double>(c.rank));
+  c.dropout = o.real("lora-dropout");
+  c.rank_stabilized = o.is_set("rslora");
+  c.targets = split_names(o.text("targets"));
+  return c;
+}
+
+TrainOptions standard_training(bool muon) {
+  TrainOptions t;
+  t.steps = 500, t.batch = 16, t.warmup = 50, t.rate = 2e-3, t.min_rate = 2e-4, t.weight_decay = 0, t.muon = muon;
+  return t;
+}
+
+// What an adapter learns from: batches of a step, and batches to validate on.
+struct Lessons {
+  BatchSource batches;
+  std::vector<Batch> validation;
+  std::string description;
+};
+
+// Windows of the text, as in training a model.
+Lessons windows(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t, double val_fraction) {
+  const Index context = model.config.context;
+  auto tokens = std::make_shared<const TokenSplit>(split_tokens(encode_text(tokenizer, source), val_fraction));
+  if (static_cast<Index>(tokens->train.size()) <= context || tokens->val.size() < 2) {
+    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}", source.name, context,
+                              tokens->train.size(), tokens->val.size()));
+  }
+  const RandomStream stream = RandomStream{t.seed}.at("batches");
+  return {[tokens, t, context, stream](Index step, Index micro) {
+            return random_batch(tokens->train, t.batch, context, stream, static_cast<std::uint64_t>(step * t.accumulate + micro));
+          },
+          whole_split(tokens->val, context, std::max<Index>(1, 2048 / context)), fmt::format("{} tokens to train on, {} to validate", tokens->train.size(), tokens->val.size())};
+}
+
+// Questions and answers of dialogues; the answers are scored.
+Lessons answers(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t, double val_fraction) {
+  const Index context = model.config.context;
+  auto train = std::make_shared<std::vector<Example>>();
+  std::vector<Example> all, validation;
+  Index too_long = 0;
+  try {
+    for (const auto& [prompt, answer] : prompts_and_answers(source.text)) {
+      Example e{tokenizer.encode(prompt), tokenizer.encode(answer)};
+      if (static_cast<Index>(e.answer.size()) > context) ++too_long;
+      else all.push_back(std::move(e));
+    }
+  } catch (const std::invalid_argument& error) {
+    throw Failure(fmt::format("{}: {}", source.name, error.what()));
+  }
+  const auto cut = static_cast<std::size_t>((1 - val_fraction) * static_cast<double>(all.size()));
+  if (cut == 0 || cut == all.size()) {
+    throw Failure(fmt::format("{}: expected dialogues of \"Customer: …\" and \"Agent: …\" lines with at least two answers of up to {} tokens, found {}", source.name, context, all.size()));
+  }
+  train->assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(cut));
+  validation.assign(all.begin() + static_cast<std::ptrdiff_t>(cut), all.end());
+  Lessons lessons;
+  const RandomStream stream = RandomStream{t.seed}.at("batches");
+  lessons.batches = [train, t, context, stream](Index step, Index micro) {
+    std::vector<Example> drawn;
+    const RandomStream at = stream.at(static_cast<std::uint64_t>(step * t.accumulate + micro));
+    for (Index i = 0; i < t.batch; ++i) drawn.push_back((*train)[random_below(at, static_cast<std::uint64_t>(i), train->size())]);
+    return pack_examples(drawn, context);
+  };
+  constexpr std::size_t kAtOnce = 16;
+  for (std::size_t i = 0; i < validation.size(); i += kAtOnce) {
+    lessons.validation.push_back(pack_examples(std::span(validation).subspan(i, std::min(kAtOnce, validation.size() - i)), context));
+  }
+  lessons.description = fmt::format("{} answers to train on, {} to validate{}", train->size(), validation.size(),
+                                    too_long ? fmt::format(" ({} longer than the context were left out)", too_long) : "");
+  return lessons;
+}
+
+struct Start {
+  ModelFiles base;
+  Adapter<float> adapter;
+};
+
+// The base model with a fresh adapter, or with the one of the run that is resumed, whose options are then supplied.
+Start begin(Options& o) {
+  const fs::path last = fs::path(o.text("out")) / "last";
+  Start s{checked(load_model(o.text("model"))), {}};
+  for (const std::string& warning : s.base.warnings) fmt::print(stderr, "note: {}\n", warning);
+  if (o.is_set("resume")) {
+    AdapterFiles files = checked(load_adapter(last, s.base.decoder.config));
+    supply_recorded(o, last.string(), files.metadata);
+    s.adapter = std::move(files.adapter);
+  } else {
+    s.adapter = make_adapter<float>(s.base.decoder.config, lora_config(o), o.seed());
+  }
+  return s;
+}
+
+int train(Arguments arguments) {
+  Options o = declare_train();
+  if (!o.parse(arguments)) return 0;
+  check_out(o);
+  Start start = begin(o);
+  ModelFiles& base = start.base;
+  Adapter<float>& adapter = start.adapter;
+  const TextSource source = read_text_source(o, o.seed());
+  const TrainOptions options = training_options(o, standard_training(o.is_set("muon")));
+  if (o.is_set("resume")) {
+    const std::string last = o.text("out") + "/last";
+    check_same_text(source, last, checked(load_adapter(last, base.decoder.config)).metadata);
+  }
+  Decoder<float>& model = base.decoder;
+  const Lessons lessons = o.is_set("answers-only") ? answers(source, base.tokenizer, model, options, o.real("val-fraction"))
+                                                   : windows(source, base.tokenizer, model, options, o.real("val-fraction"));
+  const auto validate = [&] { return score_batches(model, base.tokenizer, lessons.validation, options.exec); };
+  const double before = validate().loss_nats();  // the model alone
+  attach(model, adapter);
+  Trainer<float> trainer(model, adapter, options);
+  const Index trainable = adapter.arena.layout().parameters(), all = model.arena.layout().parameters();
+  const double share = static_cast<double>(trainable) / static_cast<double>(all);
+  fmt::print(stderr, "model      {}\ntext       {}: {}\n", base.description, source.name, lessons.description);
+  fmt::print(stderr, "adapter    rank {} on {} matrices: {} of {} parameters, {:.2f}%\nbefore     {:.4f} nats per token\n", adapter.config.rank, adapter.targets.size(),
+             grouped(trainable), grouped(all), 100 * share, before);
+
+  RunRecord record(o, source);
+  Run run;
+  run.trainer = &trainer, run.batches = lessons.batches, run.record = &record, run.validate = validate;
+  if (!o.is_set("answers-only")) run.source_bits = source.bits_per_byte;  // answers alone are another text
+  run.files = [&](const Metadata& metadata) { return adapter_files(adapter, model.config, o.text("model"), metadata); };
+  const RunResult result = run_and_show(o, run);
+  const int code = result.interrupted ? interrupted_exit(o, result) : 0;
+  if (!result.interrupted) {
+    fmt::print(stderr, "after      {:.4f} nats per token (before {:.4f}), best at step {}, in {}\n", result.val_loss_nats, before, result.best_step, duration(result.seconds));
+    fmt::print(stderr, "adapter    {}\nnext       glassformer sample --model {} --adapter {} --max-tokens 200\n", o.text("out"), o.text("model"), o.text("out"));
+  }
+  if (o.json()) {
+    JsonLine json = run_json(result, all, o.text("model"));
+    json.add("adapter", std::string_view(o.text("out"))).add("trainable_parameters", trainable).add("trainable_share", share).add("val_loss_nats_before", before).print();
+  }
+  return code;
+}
+
+int merge(Arguments arguments) {
+  Options o("lora merge", "Adds an adapter to a model's weights: a plain model that computes the same.");
+  o.path("model", "DIR", "the base model", required);
+  o.path("adapter", "DIR", "its adapter", required);
+  o.path("out", "DIR", "directory to write", required);
+  o.flag("overwrite", "replace a model in DIR");
+  o.common(kThreads | kJson);
+  o.example("glassformer lora merge --model model --adapter adapter --out merged");
+  if (!o.parse(arguments)) return 0;
+  std::error_code ignored;
+  const fs::path out = o.text("out");
+  if (!o.is_set("overwrite") && fs::exists(out, ignored) && !fs::is_empty(out, ignored)) {
+    throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", out.string()));
+  }
+  ModelFiles files = checked(load_model(o.text("model")));
+  const AdapterFiles adapter = checked(load_adapter(o.text("adapter"), files.decoder.config));
+  for (const std::vector<std::string>* warnings : {&std::as_const(files.warnings), &adapter.warnings}) {
+    for (const std::string& warning : *warnings) fmt::print(stderr, "note: {}\n", warning);
+  }
+  attach(files.decoder, adapter.adapter);
+  glassformer::merge(files.decoder, adapter.adapter, o.exec());
+  checked(save_model(out, files.decoder, files.tokenizer));
+  fmt::print(stderr, "{} with {} in it: {}\n", o.text("model"), o.text("adapter"), out.string());
+  if (o.json()) JsonLine().add("model", std::string_view(out.string())).add("parameters", files.decoder.arena.layout().parameters()).print();
+  return 0;
+}
+
+int inspect(Arguments arguments) {
+  Options o("lora inspect", "Shows what an adapter changes: its rank and scale, and the size of its change of each matrix.");
+  o.path("model", "DIR", "the base model", required);
+  o.path("adapter", "DIR", "its adapter", required);
+  o.common(kJson);
+  o.example("glassformer lora inspect --model model --adapter adapter");
+  if (!o.parse(arguments)) return 0;
+  const ModelFiles files = checked(load_model(o.text("model")));
+  const AdapterFiles loaded = checked(load_adapter(o.text("adapter"), files.decoder.config));
+  const Adapter<float>& adapter = loaded.adapter;
+  for (const std::string& warning : loaded.warnings) fmt::print(stderr, "note: {}\n", warning);
+  const Index parameters = adapter.arena.layout().parameters();
+  const double share = static_cast<double>(parameters) / static_cast<double>(files.decoder.arena.layout().parameters());
+
+  JsonLine json;
+  json.add("rank", adapter.config.rank).add("alpha", adapter.config.alpha).add("scale", adapter.config.scale()).add("dropout", adapter.config.dropout);
+  json.add("rank_stabilized", adapter.config.rank_stabilized).add("parameters", parameters).add("share", share);
+  std::string text = fmt::format("rank {}, alpha {:g}, scale {:g}{}; {} parameters, {:.2f}% of the model's\n\n{:<28} {:>14} {:>12} {:>12} {:>10}\n", adapter.config.rank,
+                                 adapter.config.alpha, adapter.config.scale(), adapter.config.rank_stabilized ? " (rsLoRA)" : "", grouped(parameters), 100 * share,
+                                 "target", "shape", "|change|", "|weight|", "ratio");
+  for (const AdapterTarget& t : adapter.targets) {
+    // ΔW = s·B·A, [O, I]; the weight's own rows beside it
+    const Matrix<float> change = static_cast<float>(adapter.config.scale()) * (*adapter.arena.view(t.name + ".lora_B") * *adapter.arena.view(t.name + ".lora_A"));
+    const auto whole = files.decoder.arena.view(fmt::format("blocks.{}.{}.weight", t.block, t.projection));
+    const double norm = change.norm(), weight = (*whole).middleRows(t.row_begin, t.rows).norm();
+    text += fmt::format("{:<28} {:>14} {:>12.5f} {:>12.5f} {:>9.2f}%\n", t.name, fmt::format("[{}, {}]", t.rows, t.inputs), norm, weight, 100 * norm / weight);
+    json.push("targets", JsonLine().add("name", std::string_view(t.name)).add("rows", t.rows).add("inputs", t.inputs).add("change_norm", norm).add("weight_norm", weight));
+  }
+  if (o.json()) json.print();
+  else print_output(text);
+  return 0;
+}
+
+}  // namespace
+
+int lora_command(Arguments arguments) {
+  static constexpr Command kCommands[] = {{"train", "learns an adapter from a text", train},
+                                          {"merge", "adds an adapter to its model's weights", merge},
+                                          {"inspect", "what an adapter changes", inspect}};
+  return dispatch("glassformer lora", "Adapts a model by a low-rank change: few parameters, the model itself untouched.", kCommands, arguments);
+}
+
+}  // namespace glassformer::cli

@@ -1,0 +1,63 @@
+#include "cli/model_options.hpp"
+
+namespace glassformer::cli {
+namespace {
+
+template <class E> std::vector<std::string> names() {
+  std::vector<std::string> all;
+  for (const auto& c : choices<E>()) all.emplace_back(c.name);
+  return all;
+}
+
+template <class E> void put(const Options& o, const char* name, E& value) {
+  if (o.given(name)) value = checked(choice_named<E>(o.text(name)));
+}
+
+}  // namespace
+
+void declare_model_options(Options& o, const std::string& standards) {
+  o.group("Model (" + standards + ")");
+  o.integer("layers", {}, 1, "blocks");
+  o.integer("heads", {}, 1, "attention heads; must divide the width");
+  o.integer("kv-heads", {}, 1, "heads of keys and values: as many as heads, fewer (grouped-query) or 1 (multi-query)");
+  o.integer("width", {}, 1, "channels of the residual stream");
+  o.integer("head-dim", {}, 1, "channels of a head; width/heads unless given");
+  o.integer("hidden", {}, 1, "channels inside the MLP; 4·width, with SwiGLU 8/3·width, unless given");
+  o.integer("context", {}, 1, "tokens of a sequence");
+  o.choice("position", names<Position>(), "how a token knows its place");
+  o.positive("rope-base", {}, "RoPE's base of wavelengths");
+  o.choice("norm", names<ops::Norm>(), "normalisation");
+  o.choice("placement", names<NormPlacement>(), "normalisation before or after each part");
+  o.choice("mlp", names<Mlp>(), "the position-wise network");
+  o.toggle("bias", "biases of linear layers");
+  o.toggle("norm-bias", "biases of LayerNorm");
+  o.toggle("tied", "the output head is the token embedding");
+  o.integer("window", {}, 0, "keys that a token may attend to; 0: all before it");
+  o.real("dropout", {}, 0, 0.999, "share of activations set to zero while training");
+  o.real("init-std", {}, 0, 99, "standard deviation of initial weights");
+}
+
+ModelConfig model_options(const Options& o, ModelConfig c) {
+  if (!o.given("hidden") && (o.given("width") || o.given("mlp"))) c.hidden = 0;
+  c.layers = o.integer_or("layers", c.layers);
+  c.heads = o.integer_or("heads", c.heads);
+  c.kv_heads = o.integer_or("kv-heads", c.kv_heads);
+  c.width = o.integer_or("width", c.width);
+  c.head_dim = o.integer_or("head-dim", c.head_dim);
+  c.hidden = o.integer_or("hidden", c.hidden);
+  c.context = o.integer_or("context", c.context);
+  c.window = o.integer_or("window", c.window);
+  put(o, "position", c.position);
+  put(o, "norm", c.norm);
+  put(o, "placement", c.placement);
+  put(o, "mlp", c.mlp);
+  c.rope_base = o.real_or("rope-base", c.rope_base);
+  c.bias = o.toggled("bias").value_or(c.bias);
+  c.norm_bias = o.toggled("norm-bias").value_or(c.norm_bias);
+  c.tied = o.toggled("tied").value_or(c.tied);
+  c.dropout = o.real_or("dropout", c.dropout);
+  if (o.given("init-std")) c.init_std = c.embedding_std = o.real("init-std");
+  return c;
+}
+
+}  // namespace glassformer::cli

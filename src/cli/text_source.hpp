@@ -1,0 +1,28 @@
+// Where a text comes from, and which tokenizer reads it: options that several commands share.
+#pragma once
+#include <optional>
+
+#include "cli/options.hpp"
+#include "glassformer/tokenizer/tokenizer.hpp"
+
+namespace glassformer::cli {
+
+struct TextSource {
+  std::string name;  // the file, or "corpus stories"
+  std::string text;
+  std::optional<double> bits_per_byte;  // entropy rate of the source, where it is known
+};
+
+// --data FILE, or --corpus KIND with --corpus-bytes; --source-bits-per-byte for a file whose source is known.
+void declare_text_source(Options&);
+// Throws UsageError unless exactly one of --data and --corpus was given.
+TextSource read_text_source(const Options&, std::uint64_t seed);
+
+// --tokenizer char|byte|bpe|DIR|tokenizer.json, by its value; bpe trains one with `vocab_size` on the text and tells its progress.
+// Errors carry the name of the text or of the tokenizer's file.
+Tokenizer choose_tokenizer(const std::string& choice, const TextSource&, Index vocab_size);
+
+// The ids of a text to train or score on: a special token that the text spells, such as <|endoftext|>, is that token.
+std::vector<Token> encode_text(const Tokenizer&, const TextSource&);
+
+}  // namespace glassformer::cli

@@ -1,0 +1,132 @@
+// train: a decoder on a text.
+#include <cmath>
+#include <numbers>
+
+#include "cli/model_options.hpp"
+#include "cli/recipes.hpp"
+#include "cli/terminal.hpp"
+#include "cli/training.hpp"
+#include "glassformer/io/model_directory.hpp"
+
+namespace glassformer::cli {
+namespace {
+
+Options declare() {
+  Options o("train", "Trains a decoder on a text: from random weights to a model directory.");
+  declare_text_source(o);
+  o.real("val-fraction", 0.1, 0.000001, 0.999999, "share of the text, its end, that is kept for validation");
+  o.text("tokenizer", "NAME", "char, byte, bpe (trains one), a model directory or a tokenizer.json", "char");
+  o.integer("vocab-size", 512, 257, "tokens of --tokenizer bpe");
+  declare_run_options(o, "the best model");
+  o.group("Preset");
+  o.choice("preset", model_preset_names(), "a model and the recipe that belongs to it; the options below change parts of it", "nano-llama");
+  declare_model_options(o, "the preset's unless given");
+  declare_training_options(o, "the preset's recipe unless given");
+  o.common(kSeed | kThreads | kKernels | kJson);
+  o.example("glassformer train --corpus stories --tokenizer bpe --preset stories --muon --out model");
+  o.example("glassformer train --data shakespeare.txt --preset nano-llama --muon --out shakespeare");
+  o.example("glassformer train --out shakespeare --resume");
+  return o;
+}
+
+// Training and validation tokens, enough of both.
+TokenSplit split(const Options& o, const TextSource& source, const Tokenizer& tokenizer, Index context) {
+  TokenSplit tokens = split_tokens(encode_text(tokenizer, source), o.real("val-fraction"));
+  if (static_cast<Index>(tokens.train.size()) <= context || tokens.val.size() < 2) {
+    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}", source.name, context,
+                              tokens.train.size(), tokens.val.size()));
+  }
+  return tokens;
+}
+
+ModelConfig configuration(const Options& o, const Tokenizer& tokenizer, std::span<const Token> ids) {
+  ModelConfig c = model_options(o, checked(model_preset(o.text("preset"))));
+  c.vocab = tokenizer.vocab_size();
+  // A start or end token that the text does not have would never be learned.
+  const auto learned = [&](std::optional<Token> t) { return t && std::ranges::find(ids, *t) != ids.end() ? *t : Token{-1}; };
+  c.bos = learned(tokenizer.bos());
+  c.eos = learned(tokenizer.eos());
+  return resolved(c);
+}
+
+Index bytes_of(const Tokenizer& tokenizer, std::span<const Token> ids) {
+  Index bytes = 0;
+  for (const Token t : ids) bytes += static_cast<Index>(tokenizer.token_bytes(t).size());
+  return bytes;
+}
+
+void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens, const Decoder<float>& model, const TrainOptions& t) {
+  const ModelConfig& c = model.config;
+  fmt::print(stderr, "text       {}: {} bytes, {} tokens to train on, {} to validate\n", source.name, grouped(static_cast<long long>(source.text.size())),
+             grouped(static_cast<long long>(tokens.train.size())), grouped(static_cast<long long>(tokens.val.size())));
+  fmt::print(stderr, "model      {} layers, {} heads ({} of keys and values), width {}, MLP {} ({}), context {}, {} positions, {}, vocabulary {}: {} parameters\n", c.layers,
+             c.heads, c.kv_heads, c.width, c.hidden, choice_name(c.mlp), c.context, choice_name(c.position), choice_name(c.norm), c.vocab,
+             grouped(model.arena.layout().parameters()));
+  fmt::print(stderr, "training   {} steps of {} x {} tokens, rate {:g} to {:g}{}\n", grouped(t.steps), t.batch * t.accumulate, c.context, t.rate, t.min_rate,
+             t.muon ? fmt::format(", Muon at {:g} on the hidden matrices", t.muon_rate) : "");
+  fmt::print(stderr, "expected   {:.4f} nats per token at the start (ln {})", std::log(static_cast<double>(c.vocab)), c.vocab);
+  if (source.bits_per_byte) {
+    const double bytes_per_token = static_cast<double>(bytes_of(tokenizer, tokens.val)) / static_cast<double>(tokens.val.size());
+    fmt::print(stderr, "; the source has {:.4f} bits per byte, {:.4f} nats per token: no model stays below", *source.bits_per_byte,
+               *source.bits_per_byte * bytes_per_token * std::numbers::ln2);
+  }
+  fmt::print(stderr, "\n");
+}
+
+void finish(const Options& o, const RunResult& r, const TextSource& source) {
+  fmt::print(stderr, "done       {} steps in {}, {} tokens/s; best at step {}: {:.4f} nats per token, {:.4f} bits per byte", grouped(r.steps), duration(r.seconds),
+             grouped(static_cast<long long>(r.tokens_per_s)), r.best_step, r.val_loss_nats, r.val_bits_per_byte);
+  if (source.bits_per_byte) fmt::print(stderr, ", {:.4f} above the source", r.val_bits_per_byte - *source.bits_per_byte);
+  fmt::print(stderr, "\nmodel      {}\nnext       glassformer sample --model {} --max-tokens 200\n", o.text("out"), o.text("out"));
+}
+
+}  // namespace
+
+int train_command(Arguments arguments) {
+  Options o = declare();
+  if (!o.parse(arguments)) return 0;
+  check_out(o);
+  const bool resume = o.is_set("resume");
+  const std::filesystem::path last = std::filesystem::path(o.text("out")) / "last";
+  std::optional<ModelFiles> before;
+  if (resume) {
+    before = checked(load_model(last));
+    supply_recorded(o, last.string(), before->metadata);
+  }
+
+  const TextSource source = read_text_source(o, o.seed());
+  if (before) check_same_text(source, last.string(), before->metadata);
+  const TrainOptions options = training_options(o, recipe(o.text("preset"), o.is_set("muon")));
+  const Tokenizer tokenizer = before ? before->tokenizer : choose_tokenizer(o.text("tokenizer"), source, o.integer("vocab-size"));
+  ModelConfig shape = model_options(o, checked(model_preset(o.text("preset"))));
+  shape.vocab = tokenizer.vocab_size();
+  const TokenSplit tokens = split(o, source, tokenizer, resolved(shape).context);
+  const ModelConfig config = configuration(o, tokenizer, tokens.train);
+  if (before) {
+    ModelConfig found = before->decoder.config;
+    found.init_std = config.init_std, found.embedding_std = config.embedding_std;  // of the beginning: no checkpoint has them
+    require_usage(found == config, "expected the model options of the run in {}, or none, found others", last.string());
+  }
+  Decoder<float> model = before ? std::move(before->decoder) : make_decoder<float>(config);
+  if (!before) initialize(model, o.seed());
+  Trainer<float> trainer(model, options);
+  describe(source, tokenizer, tokens, model, options);
+
+  RunRecord record(o, source);
+  Run run;
+  run.trainer = &trainer;
+  run.record = &record, run.vocab = config.vocab, run.source_bits = source.bits_per_byte;
+  const RandomStream stream = RandomStream{o.seed()}.at("batches");
+  run.batches = [&](Index step, Index micro) {
+    return random_batch(tokens.train, options.batch, config.context, stream, static_cast<std::uint64_t>(step * options.accumulate + micro));
+  };
+  run.files = [&](const Metadata& metadata) { return model_files(model, tokenizer, metadata); };
+  run.validate = [&] { return score_tokens(model, tokenizer, tokens.val, config.context, options.exec); };
+  const RunResult result = run_and_show(o, run);
+  const int code = result.interrupted ? interrupted_exit(o, result) : 0;
+  if (!result.interrupted) finish(o, result, source);
+  if (o.json()) run_json(result, model.arena.layout().parameters(), o.text("out")).add("source_bits_per_byte", source.bits_per_byte.value_or(NAN)).print();
+  return code;
+}
+
+}  // namespace glassformer::cli
