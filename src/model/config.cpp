@@ -20,8 +20,9 @@ template <> const std::vector<Choice<Mlp>>& choices<Mlp>() {
   return all;
 }
 
+static constexpr Index kLargest = 1 << 24;  // of any size
+
 ModelConfig resolved(ModelConfig c) {
-  static constexpr Index kLargest = 1 << 24;
   const auto within = [](const char* name, Index value, Index least, Index most = kLargest) {
     require(value >= least && value <= most, "{}: expected a number from {} to {}, found {}", name, least, most, value);
   };
