@@ -91,8 +91,13 @@ std::string duration(double seconds) {
 }
 
 std::string grouped(long long n) {
-  std::string text = std::to_string(n);
-  for (auto at = static_cast<std::ptrdiff_t>(text.size()) - 3; at > (n < 0 ? 1 : 0); at -= 3) text.insert(static_cast<std::size_t>(at), ",");
+  const std::string digits = std::to_string(n);
+  const std::size_t sign = n < 0;
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > sign && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
   return text;
 }
 
@@ -112,7 +117,8 @@ void prepare_streams() {
   for (int fd = 0; fd <= 2; ++fd) {
     if (::fcntl(fd, F_GETFD) == -1 && errno == EBADF) (void)!::open("/dev/null", O_RDONLY);
   }
-  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);  // writing then fails with EPIPE
+  std::signal(SIGXFSZ, SIG_IGN);  // and beyond the largest size of a file (ulimit -f) with EFBIG
 }
 
 void flush_output() {

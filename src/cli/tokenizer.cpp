@@ -114,7 +114,7 @@ int encode(Arguments arguments) {
   std::string out;
   for (const Token id : ids) {
     if (o.is_set("pieces")) out += fmt::format("{}\t{}\n", id, shown(tokenizer.token_bytes(id)));
-    else out += (out.empty() ? "" : " ") + std::to_string(id);
+    else out += fmt::format("{}{}", out.empty() ? "" : " ", id);
   }
   print_output(o.is_set("pieces") ? out : out + "\n");
   return 0;
