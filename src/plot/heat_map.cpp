@@ -1,0 +1,140 @@
+#include "glassformer/plot/heat_map.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "glassformer/core/require.hpp"
+#include "glassformer/plot/table.hpp"
+#include "glassformer/plot/text.hpp"
+#include "plot/labels.hpp"
+
+namespace glassformer::plot {
+namespace {
+
+struct Rgb {
+  double red, green, blue;  // 0 … 255
+};
+
+// From dark violet over green to yellow, evenly brighter all the way, so that it also reads in grey (after matplotlib's viridis).
+Rgb ramp(double share) {
+  static constexpr std::array<Rgb, 5> stops{{{68, 1, 84}, {59, 82, 139}, {33, 145, 140}, {94, 201, 98}, {253, 231, 37}}};
+  const double at = std::clamp(share, 0.0, 1.0) * (stops.size() - 1);
+  const std::size_t i = std::min(static_cast<std::size_t>(at), stops.size() - 2);
+  const double f = at - static_cast<double>(i);
+  const auto mix = [f](double a, double b) { return a + f * (b - a); };
+  return {mix(stops[i].red, stops[i + 1].red), mix(stops[i].green, stops[i + 1].green), mix(stops[i].blue, stops[i + 1].blue)};
+}
+
+// The nearest of the palette's cube 16 + 36r + 6g + b, whose six levels are 0, 95, 135, 175, 215, 255.
+int palette(const Rgb& c) {
+  const auto level = [](double x) { return x < 48 ? 0 : x < 115 ? 1 : std::clamp(static_cast<int>((x - 35) / 40), 1, 5); };
+  return 16 + 36 * level(c.red) + 6 * level(c.green) + level(c.blue);
+}
+
+std::string painted(const std::string& text, double share, Colour colour) {
+  const Rgb c = ramp(share);
+  const bool bright = 0.299 * c.red + 0.587 * c.green + 0.114 * c.blue > 120;
+  const int ink = bright ? 16 : 231;  // black or white
+  const std::string back = colour == Colour::rgb ? fmt::format("2;{:.0f};{:.0f};{:.0f}", c.red, c.green, c.blue) : fmt::format("5;{}", palette(c));
+  return fmt::format("\x1b[38;5;{};48;{}m{}\x1b[0m", ink, back, text);
+}
+
+// Five shades, of equal parts of the scale.
+const char* shade(double share) {
+  static constexpr std::array<const char*, 5> shades{" ", "░", "▒", "▓", "█"};
+  return shades[static_cast<std::size_t>(std::clamp(share * 5, 0.0, 4.0))];
+}
+std::string repeated(const char* text, Index times) {
+  std::string out;
+  for (Index i = 0; i < times; ++i) out += text;
+  return out;
+}
+
+class HeatMap {
+ public:
+  HeatMap(ConstMatrixRef<double> values, const HeatMapOptions& o)
+      : values_(values),
+        o_(o),
+        rows_(labels_of("row", o.row_labels, values.rows(), o.label_width)),
+        columns_(labels_of("column", o.column_labels, values.cols(), o.label_width)) {
+    require(o.high > o.low, "heat map: expected a scale from low to high, found {} to {}", o.low, o.high);
+    require(o.max_rows >= 2, "heat map: expected room for 2 rows or more, found {}", o.max_rows);
+    margin_ = display_width(o.indent) + 2 + widest(rows_) + 1;
+    const Index room = o.width - margin_;
+    for (Index i = 0; i < values.rows(); ++i) {
+      for (Index j = 0; j < values.cols(); ++j) number_width_ = std::max(number_width_, display_width(cell_number(values(i, j))));
+    }
+    numbers_ = values.cols() * (number_width_ + 3) <= room;
+    cell_ = numbers_ ? number_width_ + 3 : 2;
+    require(room / cell_ >= std::min<Index>(values.cols(), 2), "heat map: expected a width of {} or more, found {}", margin_ + 2 * cell_, o.width);
+    shown_rows_ = shown(values.rows(), o.max_rows);
+    shown_columns_ = shown(values.cols(), room / cell_);
+  }
+
+  std::string draw() const {
+    std::string out = header();
+    for (const Index i : shown_rows_) {
+      const std::string label = i < 0 ? "…" : rows_[static_cast<std::size_t>(i)];
+      out += o_.indent + (i >= 0 && i == o_.marked_row ? "▸ " : "  ") + pad_right(label, widest(rows_)) + ' ';
+      for (const Index j : shown_columns_) out += i < 0 || j < 0 ? pad_right(i < 0 && j >= 0 ? "" : "…", cell_) : cell(values_(i, j));
+      out += '\n';
+    }
+    out += left_out_note(shown_rows_, values_.rows(), shown_columns_, values_.cols(), o_.width, o_.indent + "  ");
+    return o_.scale ? out + scale() : out;
+  }
+
+ private:
+  static std::string cell_number(double x) { return std::isnan(x) ? "·" : number(x, 2); }
+  double share(double x) const { return (x - o_.low) / (o_.high - o_.low); }
+
+  // Labels above the columns where cells are wide enough for them to be told apart; else the columns' numbers, two digits in two lines at most.
+  std::string header() const {
+    std::string out;
+    const auto line = [&](auto&& text_of) {
+      out += o_.indent + std::string(static_cast<std::size_t>(margin_ - display_width(o_.indent)), ' ');
+      for (const Index j : shown_columns_) out += pad_right(j < 0 ? "…" : text_of(j), cell_);
+      out += '\n';
+    };
+    if (numbers_) {
+      line([&](Index j) { return ' ' + fit(columns_[static_cast<std::size_t>(j)], cell_ - 2); });
+      return out;
+    }
+    const Index last = values_.cols() - 1;
+    if (last >= 100) line([](Index j) { return j >= 100 ? std::to_string(j / 100) : std::string(); });
+    line([&](Index j) { return last >= 100 ? fmt::format("{:02}", j % 100) : std::to_string(j); });
+    return out;
+  }
+
+  std::string cell(double x) const {
+    if (std::isnan(x)) return numbers_ ? pad_right(pad_left("·", number_width_ + 1), cell_) : "· ";
+    const double s = share(x);
+    if (o_.colour == Colour::none) {
+      return numbers_ ? repeated(shade(s), 1) + pad_left(number(x, 2), number_width_) + repeated(shade(s), 1) + ' ' : repeated(shade(s), 2);
+    }
+    return painted(numbers_ ? ' ' + pad_left(number(x, 2), number_width_) + "  " : "  ", s, o_.colour);
+  }
+
+  std::string scale() const {
+    std::string out = o_.indent + "  " + number(o_.low, 2) + ' ';
+    const Index steps = o_.colour == Colour::none ? 5 : 20;
+    for (Index i = 0; i < steps; ++i) {
+      const double s = (static_cast<double>(i) + 0.5) / static_cast<double>(steps);
+      out += o_.colour == Colour::none ? repeated(shade(s), 3) : painted(" ", s, o_.colour);
+    }
+    return out + ' ' + number(o_.high, 2) + '\n';
+  }
+
+  ConstMatrixRef<double> values_;
+  const HeatMapOptions& o_;
+  std::vector<std::string> rows_, columns_;
+  std::vector<Index> shown_rows_, shown_columns_;
+  Index margin_ = 0, cell_ = 0, number_width_ = 0;
+  bool numbers_ = false;
+};
+
+}  // namespace
+
+std::string heat_map(ConstMatrixRef<double> values, const HeatMapOptions& o) { return HeatMap(values, o).draw(); }
+
+}  // namespace glassformer::plot
