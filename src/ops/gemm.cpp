@@ -1,11 +1,10 @@
 #include "ops/gemm.hpp"
 
-#include <omp.h>
-
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/linear.hpp"
 #ifdef GLASSFORMER_HAVE_ONEDNN
 #include <dnnl.h>
+#include <omp.h>
 #endif
 
 namespace glassformer::ops {
