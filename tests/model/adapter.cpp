@@ -21,7 +21,8 @@ TEST_CASE("adapter: a fresh one changes nothing to the bit; attached equals merg
       Decoder<float> m = random_decoder<float>(c);
       const Arena<float> weights = m.arena.clone();
       const Matrix<float> before = logits_of(m, ids);
-      attach(m, make_adapter<float>(c, lora, 1));
+      const Adapter<float> fresh = make_adapter<float>(c, lora, 1);
+      attach(m, fresh);
       CHECK(same_bits(logits_of(m, ids), before));
       detach(m);
 

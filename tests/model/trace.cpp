@@ -127,15 +127,17 @@ TEST_CASE("trace: asked before it is shown, and shown only what it wants") {
   CHECK(asked.asked == forward_sites(m.config));
 }
 
-TEST_CASE("trace: editing any site changes the result, forward and backward") {
+TEST_CASE("trace: editing any site changes the result") {
   const ModelConfig c = tiny_config();
   const Decoder<double> m = random_decoder<double>(c);
   const std::vector<Token> ids = random_ids(9, 23);
   const Matrix<double> before = Runner<double>{m}.logits(ids);
   for (const std::string& site : forward_sites(c)) {
-    Edit<double> edit(site, [](const Site&, MatrixRef<double> x) { x *= 1.5; });
+    Edit<double> edit(site, [](const Site&, MatrixRef<double> x) {
+      for (Index t = 0; t < x.rows(); ++t) x(t, 0) += static_cast<double>(t + 1);  // the same for all keys would be a shift, which softmax ignores
+    });
     INFO(site);
-    CHECK(relative_error(before, Runner<double>{m, {}, &edit}.logits(ids)) > 1e-6);
+    CHECK(relative_error(before, Runner<double>{m, {}, &edit}.logits(ids)) > 1e-4);
   }
   // Ablating every head of attn.z is the same as a zero output projection.
   Edit<double> ablate("blocks.1.attn.z", [](const Site&, MatrixRef<double> x) { x.setZero(); });

@@ -27,7 +27,8 @@ std::vector<std::string> default_adapter_targets(const ModelConfig&);
 // A fresh adapter: A Kaiming-uniform (a = √5: ±1/√I), B zero. Throws std::invalid_argument for an unknown target (listing the valid
 // ones), a rank that is not positive or larger than the matrix, or a scale that is not positive.
 template <class S> Adapter<S> make_adapter(const ModelConfig&, const LoraConfig&, std::uint64_t seed);
-// The model now computes with the adapter. Views share the adapter's memory: training it changes the model. detach removes all adapters.
+// The model now computes with the adapter. Views share the adapter's memory: training it changes the model, and it must live as long as
+// it is attached. detach removes all adapters.
 template <class S> void attach(Decoder<S>&, const Adapter<S>&);
 template <class S> void detach(Decoder<S>&);
 // Adds the adapter to the weights and detaches it. Returns the weights as they were: `restore` puts them back, to the bit.
