@@ -33,7 +33,7 @@ std::string command_list(const std::string& program, const std::string& about, s
 
 std::string did_you_mean(const std::string& found, const std::vector<std::string>& names) {
   std::string best;
-  std::size_t least = std::max<std::size_t>(1, found.size() / 3) + 1;
+  std::size_t least = (found.size() < 4 ? 1 : std::max<std::size_t>(2, found.size() / 3)) + 1;
   for (const std::string& name : names) {
     const std::size_t distance = edit_distance(found, name);
     if (distance < least) least = distance, best = name;

@@ -1,6 +1,8 @@
 // The program: finds the command and turns whatever goes wrong into one line and an exit code.
+#include <algorithm>
 #include <cstdio>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #include "cli/command.hpp"
@@ -10,16 +12,8 @@ namespace glassformer::cli {
 
 // Not yet in every tree: a command whose file is missing is left out of the table.
 [[gnu::weak]] int bench_command(Arguments);
-[[gnu::weak]] int convert_command(Arguments);
-[[gnu::weak]] int corpus_command(Arguments);
 [[gnu::weak]] int demo_command(Arguments);
-[[gnu::weak]] int eval_command(Arguments);
 [[gnu::weak]] int explain_command(Arguments);
-[[gnu::weak]] int gradcheck_command(Arguments);
-[[gnu::weak]] int lora_command(Arguments);
-[[gnu::weak]] int sample_command(Arguments);
-[[gnu::weak]] int tokenizer_command(Arguments);
-[[gnu::weak]] int train_command(Arguments);
 
 namespace {
 
@@ -63,6 +57,8 @@ int run(const std::vector<std::string>& arguments) {
   } catch (const UsageError& error) {
     return complain(error.what(), 2);
   } catch (const std::bad_alloc&) {
+    return complain("expected a task that fits in memory, found a larger one", 1);
+  } catch (const std::length_error&) {
     return complain("expected a task that fits in memory, found a larger one", 1);
   } catch (const std::exception& error) {
     return complain(error.what(), 1);

@@ -12,6 +12,7 @@ namespace glassformer::cli {
 namespace {
 
 constexpr double kLargest = 9e15;  // integers up to here are exact in a double
+constexpr double kMostBytes = 0x1p33;  // 8G
 
 bool takes_value(const Option& o) { return o.kind != OptionKind::flag && o.kind != OptionKind::toggle; }
 
@@ -46,7 +47,7 @@ std::string complaint(const Option& o, const std::string& text) {
     }
     case OptionKind::size: {
       const auto n = bytes(text);
-      if (!n || *n < o.least || *n > o.most) return "a number of bytes such as 4M or 500K";
+      if (!n || *n < o.least || *n > o.most) return "a number of bytes such as 4M or 500K, up to 8G";
       return "";
     }
     case OptionKind::real: {
@@ -125,7 +126,7 @@ void Options::positive(std::string name, std::optional<double> standard, std::st
   options_.back().exclusive = true;
 }
 void Options::size(std::string name, std::string standard, std::string help) {
-  add({.name = std::move(name), .kind = OptionKind::size, .value_name = "BYTES", .help = std::move(help), .standard = std::move(standard), .least = 1, .most = kLargest});
+  add({.name = std::move(name), .kind = OptionKind::size, .value_name = "BYTES", .help = std::move(help), .standard = std::move(standard), .least = 1, .most = kMostBytes});
 }
 void Options::common(unsigned which) {
   group("General");

@@ -65,6 +65,7 @@ TrainOptions training_options(const Options& o, TrainOptions t) {
   t.beta2 = o.real_or("beta2", t.beta2);
   t.clip = o.real_or("clip", t.clip);
   t.muon = o.is_set("muon");
+  for (const char* name : {"muon-rate", "muon-momentum"}) require_usage(t.muon || !o.given(name), "--{}: expected --muon beside it", name);
   t.muon_rate = o.real_or("muon-rate", t.muon_rate);
   t.muon_momentum = o.real_or("muon-momentum", t.muon_momentum);
   t.seed = o.seed();

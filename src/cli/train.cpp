@@ -85,6 +85,7 @@ void finish(const Options& o, const RunResult& r, const TextSource& source) {
 int train_command(Arguments arguments) {
   Options o = declare();
   if (!o.parse(arguments)) return 0;
+  require_usage(o.is_set("resume") || o.text("tokenizer") == "bpe" || !o.given("vocab-size"), "--vocab-size: expected --tokenizer bpe beside it, found {}", o.text("tokenizer"));
   check_out(o);
   const bool resume = o.is_set("resume");
   const std::filesystem::path last = std::filesystem::path(o.text("out")) / "last";

@@ -99,7 +99,7 @@ Expected<std::vector<std::string>> entries_to_keep(const fs::path& dir, const st
     const bool folder = it->is_directory(error) && !it->is_symlink(error);
     if (contains(keep, name) || (!folder && contains(kKept, name))) {
       if (std::ranges::find(files, name, &FileToSave::name) == files.end()) kept.push_back(name);
-    } else if (folder || (!contains(kReplaced, name) && std::ranges::find(files, name, &FileToSave::name) == files.end())) {
+    } else if ((folder && name != "last") || (!contains(kReplaced, name) && std::ranges::find(files, name, &FileToSave::name) == files.end())) {
       return unexpected("{}: expected a checkpoint that may be replaced, found {} in it: nothing was saved; choose another directory",
                         dir.string(), io::printable(name));
     }
