@@ -158,7 +158,7 @@ struct Example {
 AttentionStory explain_attention_example(const AttentionQuestion& question) {
   Example example;
   AttentionStory s;
-  s.model = "a tiny example: fixed weights of simple decimals";
+  s.model = "tiny example";
   s.is_example = true;
   s.tokens = {"the", "cat", "sat", "down"};
   require(question.layer == 0, "layer: expected 0, found {}: the example has only one", question.layer);

@@ -55,6 +55,13 @@ class Teller {
   const std::string& label(Index place) const { return labels_[static_cast<std::size_t>(place)]; }
 
   void line(const std::string& text = "") { out_ += text + '\n'; }
+  // What belongs to one key, beside its label or, where that is too wide, below it.
+  void line_of(Index j, const std::string& text) {
+    const std::string label = key(j);
+    if (plot::display_width(label) + plot::display_width(text) <= width_) return line(label + text);
+    line(label);
+    for (const auto& l : plot::wrap(text, width_, "     ")) line(l);
+  }
   void say(const std::string& sentences) {
     for (const auto& l : plot::wrap(sentences, width_, "   ")) line(l);
   }
@@ -64,7 +71,7 @@ class Teller {
     const bool fits = plot::display_width(head) + 1 + plot::display_width(right) <= width_;
     line();
     line((colour_ == plot::Colour::none ? head : "\x1b[1m" + head + "\x1b[0m") + (fits ? ' ' + right : ""));
-    if (!fits) line("   " + formula);
+    if (!fits) say(formula);
   }
   plot::TableOptions table_options(std::vector<std::string> rows, std::vector<std::string> columns = {}) const {
     plot::TableOptions o;
@@ -88,7 +95,7 @@ class Teller {
 
   void opening() {
     line(fmt::format("Attention, step by step: layer {} of {}, head {} of {}", s_.layer, s_.layers, s_.head, s_.heads));
-    for (const auto& l : plot::wrap("Computed by " + s_.model + ".", width_)) line(l);
+    for (const auto& l : plot::wrap(s_.is_example ? "A tiny example, small enough to redo by hand." : "Model: " + s_.model, width_)) line(l);
     std::string shape = fmt::format("T = {} tokens, C = {} channels, D = {} numbers a head", T(), s_.width, D());
     shape += s_.window > 0 ? fmt::format("; a token sees itself and {} before it.", s_.window - 1) : s_.causal ? "; a token sees itself and those before it." : "; every token sees all.";
     if (s_.kv_heads != s_.heads) shape += fmt::format(" {} query heads share {} key-value heads: this one reads number {}.", s_.heads, s_.kv_heads, s_.kv_head);
@@ -165,7 +172,7 @@ class Teller {
     step("Scores", "q·kⱼ = Σ_d q_d·kⱼ_d");
     if (D() <= 4) {
       say(fmt::format("How well the query of {} fits each key: a dot product, written out.", quoted(at())) + key_note());
-      for (const Index j : keys_) line(key(j) + product_of(j, 0, D()) + " = " + number(s_.products(at(), j)));
+      for (const Index j : keys_) line_of(j, product_of(j, 0, D()) + " = " + number(s_.products(at(), j)));
       return;
     }
     const Index most = 32;
@@ -182,9 +189,9 @@ class Teller {
         (alibi ? fmt::format(" ALiBi takes off m = {:.4g} for each step of distance.", s_.slope) : "") + key_note());
     const double root = 1 / s_.scale;
     for (const Index j : keys_) {
-      std::string text = key(j) + plot::pad_left(number(s_.products(at(), j)), 7) + " / " + number(root);
+      std::string text = plot::pad_left(number(s_.products(at(), j)), 7) + " / " + number(root);
       if (alibi) text += fmt::format(" - {:.4g}·{}", s_.slope, at() - j);
-      line(text + " = " + plot::pad_left(number(alibi ? s_.biased(at(), j) : s_.scaled(at(), j)), 7));
+      line_of(j, text + " = " + plot::pad_left(number(alibi ? s_.biased(at(), j) : s_.scaled(at(), j)), 7));
     }
   }
 
@@ -209,9 +216,9 @@ class Teller {
     for (const Index j : keys_) {
       const double score = s_.scores(at(), j), e = a.exponentials(j);
       const std::string power = std::isinf(score) ? "exp(−∞)" : fmt::format("exp({} {} {})", plot::pad_left(number(score), 6), a.maximum < 0 ? "+" : "-", number(std::abs(a.maximum)));
-      line(key(j) + plot::pad_right(power, 19) + " = " + number(e) + "    " + number(e) + "/" + number(a.sum) + " = " + number(s_.pattern(at(), j)));
+      line_of(j, plot::pad_right(power, 19) + " = " + number(e) + "    " + number(e) + "/" + number(a.sum) + " = " + number(s_.pattern(at(), j)));
     }
-    line("   " + plot::pad_right("sum", key_width_) + "  " + std::string(19, ' ') + " = " + number(a.sum));
+    line("   " + plot::pad_right(T() > kKeys ? "all" : "sum", key_width_) + "  " + std::string(19, ' ') + " = " + number(a.sum));
   }
 
   void weighted_sum() {

@@ -40,10 +40,18 @@ std::string painted(const std::string& text, double share, Colour colour) {
   return fmt::format("\x1b[38;5;{};48;{}m{}\x1b[0m", ink, back, text);
 }
 
-// Five shades, of equal parts of the scale.
+// Shades, each from a share of the scale on. They rise faster at the low end, where most weights of a softmax over many keys lie.
+struct Shade {
+  double from;
+  const char* text;
+};
+constexpr std::array<Shade, 5> kShades{{{0, " "}, {0.05, "░"}, {0.2, "▒"}, {0.4, "▓"}, {0.7, "█"}}};
 const char* shade(double share) {
-  static constexpr std::array<const char*, 5> shades{" ", "░", "▒", "▓", "█"};
-  return shades[static_cast<std::size_t>(std::clamp(share * 5, 0.0, 4.0))];
+  const char* text = kShades[0].text;
+  for (const Shade& s : kShades) {
+    if (share >= s.from) text = s.text;
+  }
+  return text;
 }
 std::string repeated(const char* text, Index times) {
   std::string out;
@@ -76,9 +84,9 @@ class HeatMap {
     std::string out = header();
     for (const Index i : shown_rows_) {
       const std::string label = i < 0 ? "…" : rows_[static_cast<std::size_t>(i)];
-      out += o_.indent + (i >= 0 && i == o_.marked_row ? "▸ " : "  ") + pad_right(label, widest(rows_)) + ' ';
-      for (const Index j : shown_columns_) out += i < 0 || j < 0 ? pad_right(i < 0 && j >= 0 ? "" : "…", cell_) : cell(values_(i, j));
-      out += '\n';
+      std::string line = o_.indent + (i >= 0 && i == o_.marked_row ? "▸ " : "  ") + pad_right(label, widest(rows_)) + ' ';
+      for (const Index j : shown_columns_) line += i < 0 || j < 0 ? pad_right(i < 0 && j >= 0 ? "" : "…", cell_) : cell(values_(i, j));
+      out += trimmed(line);
     }
     out += left_out_note(shown_rows_, values_.rows(), shown_columns_, values_.cols(), o_.width, o_.indent + "  ");
     return o_.scale ? out + scale() : out;
@@ -88,22 +96,24 @@ class HeatMap {
   static std::string cell_number(double x) { return std::isnan(x) ? "·" : number(x, 2); }
   double share(double x) const { return (x - o_.low) / (o_.high - o_.low); }
 
-  // Labels above the columns where cells are wide enough for them to be told apart; else the columns' numbers, two digits in two lines at most.
+  // Labels above the columns where cells are wide enough for them to be told apart; else numbers, above every second or fourth column.
   std::string header() const {
-    std::string out;
-    const auto line = [&](auto&& text_of) {
-      out += o_.indent + std::string(static_cast<std::size_t>(margin_ - display_width(o_.indent)), ' ');
-      for (const Index j : shown_columns_) out += pad_right(j < 0 ? "…" : text_of(j), cell_);
-      out += '\n';
-    };
-    if (numbers_) {
-      line([&](Index j) { return ' ' + fit(columns_[static_cast<std::size_t>(j)], cell_ - 2); });
-      return out;
+    std::string line(static_cast<std::size_t>(margin_), ' ');
+    const Index last = values_.cols() - 1, step = numbers_ || last < 10 ? 1 : last < 1000 ? 2 : 4;
+    const Index end = margin_ + cell_ * static_cast<Index>(shown_columns_.size());
+    for (std::size_t place = 0; place < shown_columns_.size(); ++place) {
+      const Index j = shown_columns_[place], at = margin_ + cell_ * static_cast<Index>(place);
+      const std::string text = j < 0      ? "…"
+                               : numbers_ ? ' ' + fit(columns_[static_cast<std::size_t>(j)], cell_ - 2)
+                                          : std::to_string(j);
+      if ((j >= 0 && j % step != 0) || display_width(line) > at || at + display_width(text) > end) continue;
+      line = pad_right(line, at) + text;
     }
-    const Index last = values_.cols() - 1;
-    if (last >= 100) line([](Index j) { return j >= 100 ? std::to_string(j / 100) : std::string(); });
-    line([&](Index j) { return last >= 100 ? fmt::format("{:02}", j % 100) : std::to_string(j); });
-    return out;
+    return trimmed(line);
+  }
+  static std::string trimmed(std::string line) {
+    line.erase(line.find_last_not_of(' ') + 1);
+    return line + '\n';
   }
 
   std::string cell(double x) const {
@@ -116,12 +126,15 @@ class HeatMap {
   }
 
   std::string scale() const {
-    std::string out = o_.indent + "  " + number(o_.low, 2) + ' ';
-    const Index steps = o_.colour == Colour::none ? 5 : 20;
-    for (Index i = 0; i < steps; ++i) {
-      const double s = (static_cast<double>(i) + 0.5) / static_cast<double>(steps);
-      out += o_.colour == Colour::none ? repeated(shade(s), 3) : painted(" ", s, o_.colour);
+    std::string out = o_.indent + "  ";
+    if (o_.colour == Colour::none) {
+      for (const Shade& s : kShades) {
+        if (s.from > 0) out += fmt::format("{}{} from {}", s.from > kShades[1].from ? "  " : "", s.text, number(o_.low + s.from * (o_.high - o_.low), 2));
+      }
+      return fit(out, o_.width) + '\n';
     }
+    out += number(o_.low, 2) + ' ';
+    for (int i = 0; i < 20; ++i) out += painted(" ", (i + 0.5) / 20, o_.colour);
     return out + ' ' + number(o_.high, 2) + '\n';
   }
 

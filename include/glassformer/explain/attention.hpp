@@ -18,7 +18,7 @@ namespace glassformer {
 struct AttentionQuestion {
   Index layer = 0, head = 0;
   Index query = -1;  // place of the token whose row is written out; −1: the last (in the example: "sat", so that a key is hidden)
-  Exec exec;
+  Exec exec{};
 };
 
 // One query, term by term. Keys j = 0 … T−1.

@@ -8,7 +8,7 @@
 namespace glassformer::plot {
 
 enum class Colour {
-  none,     // shade characters ░▒▓█
+  none,     // shade characters ░▒▓█, from 5, 20, 40 and 70 % of the scale on
   ansi256,  // background blocks from the 256-colour palette
   rgb       // 24-bit background blocks
 };
