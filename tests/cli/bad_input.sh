@@ -24,7 +24,7 @@ fails 1 "3 heads do not divide the width 16" $shape --width 16 --steps 2 --heads
 fails 1 "4 heads cannot be grouped over 3 key-value heads" $shape --width 16 --steps 2 --heads 4 --kv-heads 3
 fails 1 "even head width" $shape --width 16 --steps 2 --heads 16
 fails 1 "width: expected" $shape --width 999999999 --heads 1 --steps 2
-fails 1 "fits in memory" $shape --width 9999998 --heads 1 --steps 2 --layers 1
+fails 1 "fits in memory" $shape --width 5999998 --heads 1 --steps 2 --layers 1
 fails 2 "--min-rate: expected at most the rate" $shape --steps 2 --rate 1e-4 --min-rate 1e-2
 [ ! -e m ] || fail "expected no directory m after failures"
 

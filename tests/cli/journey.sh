@@ -1,6 +1,7 @@
 # From a corpus to an adapted model, and the keys of every JSON object.
 . "$(dirname "$0")/common.sh" "$1"
 
+tiny="--layers 1 --heads 2 --width 16 --context 128 --batch 4 --threads 1"
 works corpus --kind stories --bytes 40K --out text
 works train --corpus stories --corpus-bytes 40K --out m --tokenizer bpe --vocab-size 300 --steps 30 --eval-every 20 $tiny --json
 json steps parameters train_loss_nats val_loss_nats val_bits_per_byte seconds tokens_per_s model source_bits_per_byte interrupted
@@ -15,10 +16,10 @@ cp out first
 works sample --model m --prompt "Once" --max-tokens 8 --json --seed 3 --no-cache
 sed 's/,"tokens_per_s.*//' first >cached && sed 's/,"tokens_per_s.*//' out >uncached
 same_bytes cached uncached
-works sample --model m --prompt "Once" --max-tokens 40 --temperature 0 --past-context stop
+works sample --model m --prompt "Once" --max-tokens 150 --temperature 0 --past-context stop
 grep -q "^Once" out || fail "expected the text to begin with the prompt"
 says "ended by context"
-works sample --model m --prompt "Once" --max-tokens 40 --top-k 5 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.2 --stop e --stop t
+works sample --model m --prompt "Once" --max-tokens 150 --top-k 5 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.2 --stop e --stop t
 
 works eval --model m --data text --json
 json tokens loss_nats perplexity bits_per_byte accuracy
