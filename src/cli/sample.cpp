@@ -75,6 +75,7 @@ int sample_command(Arguments arguments) {
   tell_loss(files.metadata);
 
   const std::string prompt = o.text("prompt");
+  (void)files.tokenizer.encode(prompt);  // throws before anything is printed when the tokenizer lacks a character of it
   if (!o.json()) {
     print_output(prompt);
     options.on_text = [](std::string_view piece) {

@@ -163,7 +163,9 @@ JsonLine run_json(const RunResult& r, Index parameters, const std::string& out) 
 }
 
 int interrupted_exit(const Options& o, const RunResult& r) {
-  fmt::print(stderr, "interrupted after step {} and saved; go on with: glassformer {} --out {} --resume\n", r.steps, o.command(), o.text("out"));
+  // An adapter's run must be told its model again: a model is no option of a run but what it stands on.
+  const std::string model = o.command() == "lora train" ? " --model " + o.text("model") : "";
+  fmt::print(stderr, "interrupted after step {} and saved; go on with: glassformer {} --out {} --resume{}\n", r.steps, o.command(), o.text("out"), model);
   return 130;
 }
 

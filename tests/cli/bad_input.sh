@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Texts and shapes that cannot be trained on.
 . "$(dirname "$0")/common.sh" "$1"
 
@@ -7,7 +8,7 @@ train="train --out m --steps 2 $tiny"
 printf x >one
 printf 'to be or not' >short
 printf '\x7fELF\x02\x01\xff\xfe\x00\x80' >binary
-for i in 1 2 3 4 5 6 7 8; do cat binary binary binary binary; done >binary2
+for _ in 1 2 3 4 5 6 7 8; do cat binary binary binary binary; done >binary2
 
 fails 1 "^glassformer: no-such: " $train --data no-such
 fails 1 "^glassformer: \.: " $train --data .

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # For the tests of the program: bash NAME.sh PROGRAM. Sourced by each.
 set -u
 program=$1

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # From a corpus to an adapted model, and the keys of every JSON object.
 . "$(dirname "$0")/common.sh" "$1"
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Ctrl-C while training saves; the resumed run ends with the bytes of one that never stopped; so do 1, 2 and 4 threads.
 . "$(dirname "$0")/common.sh" "$1"
 
@@ -5,16 +6,23 @@ works corpus --bytes 20K --out text
 shape="--data text --layers 2 --heads 2 --width 32 --context 32 --batch 4 --steps 600 --eval-every 50 --dropout 0.1"
 
 works train --out whole $shape --threads 1
-"$program" train --out stopped $shape --threads 2 --json >out 2>err &
-pid=$!
-for _ in $(seq 400); do
-  grep -q "validation" err && break
-  sleep 0.05
-done
-kill -INT $pid
-wait $pid
-code=$?
-[ $code -eq 130 ] || fail "Ctrl-C: expected exit 130, found $code"
+
+# interrupt ARGS…: Ctrl-C after the first validation; exit 130
+interrupt() {
+  : >err
+  "$program" "$@" >out 2>err &
+  local pid=$!
+  for _ in $(seq 400); do
+    grep -q "step .*: loss" err && break
+    sleep 0.02
+  done
+  kill -INT $pid
+  wait $pid
+  local code=$?
+  checks=$((checks + 1))
+  [ $code -eq 130 ] || fail "Ctrl-C: expected exit 130, found $code"
+}
+interrupt train --out stopped $shape --threads 2 --json
 says "interrupted after step [0-9]* and saved; go on with: glassformer train --out stopped --resume"
 json steps interrupted model
 tail -n 1 out | grep -q '"interrupted":true' || fail "expected interrupted: true"
@@ -28,6 +36,14 @@ losses whole >a
 losses stopped >b
 same_bytes a b
 [ "$(wc -l <a)" -eq 600 ] || fail "expected 600 lines of metrics"
+
+# An adapter's run likewise
+shape="--model whole --data text --rank 2 --batch 4 --steps 300 --eval-every 25 --lora-dropout 0.1"
+works lora train --out adapter $shape --threads 1
+interrupt lora train --out stopped-adapter $shape --threads 2
+says "go on with: glassformer lora train --out stopped-adapter --resume --model whole"
+works lora train --out stopped-adapter --resume --model whole
+for file in adapter_model.safetensors last/adapter_model.safetensors last/trainer.safetensors; do same_bytes adapter/$file stopped-adapter/$file; done
 
 shape="--data text --layers 1 --heads 4 --width 64 --context 64 --batch 8 --steps 20 --accumulate 2 --muon"
 for threads in 1 2 4; do works train --out t$threads $shape --threads $threads; done

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Saving on a full or read-only disk: the old checkpoint survives.
 . "$(dirname "$0")/common.sh" "$1"
 

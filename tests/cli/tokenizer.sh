@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # tokenizer train, encode, decode
 . "$(dirname "$0")/common.sh" "$1"
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # How the program is called: help, unknown names, bad values, standard output that cannot be written.
 . "$(dirname "$0")/common.sh" "$1"
 
