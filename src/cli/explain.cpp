@@ -20,7 +20,8 @@ plot::Colour colour_of(const Terminal& t) {
 }
 
 int explain_attention_command(Arguments arguments) {
-  Options o("explain attention", "One head of attention, step by step: formula beside numbers. Without --model, an example small enough to redo by hand.");
+  Options o("explain attention",
+            "One head of attention, step by step: formula beside numbers. Without --model, an example small enough to redo by hand.");
   o.path("model", "DIR", "model directory, or llama2.c's model.bin; none: the example");
   o.text("prompt", "TEXT", "what the model reads");
   o.integer("layer", 0, 0, "layer, counted from 0");
@@ -51,7 +52,8 @@ int explain_attention_command(Arguments arguments) {
   return 0;
 }
 
-constexpr Command kComponents[] = {{"attention", "queries, keys, values, scores, mask, softmax, output of one head", explain_attention_command}};
+constexpr Command kComponents[] = {
+    {"attention", "queries, keys, values, scores, mask, softmax, output of one head", explain_attention_command}};
 
 }  // namespace
 

@@ -133,23 +133,24 @@ void tell_steps(const AttentionParams<S>& p, const Recorder<S>& seen, const std:
 
 std::set<std::string, std::less<>> sites(const std::string& prefix, std::initializer_list<const char*> more = {}) {
   std::set<std::string, std::less<>> all;
-  for (const char* site : {"attn.q", "attn.k", "attn.v", "attn.rot_q", "attn.rot_k", "attn.attn_scores", "attn.pattern", "attn.z"}) all.insert(prefix + site);
+  for (const char* site : {"attn.q", "attn.k", "attn.v", "attn.rot_q", "attn.rot_k", "attn.attn_scores", "attn.pattern", "attn.z"})
+    all.insert(prefix + site);
   for (const char* site : more) all.insert(prefix + site);
   return all;
 }
 
 // The parameters of the example: q asks, k answers, v is what is handed over. Channels: article, noun, verb, direction.
 struct Example {
-  Matrix<double> x{{1.0, 0.0, 0.0, 0.5},   // the
-                   {0.0, 1.0, 0.5, 0.0},   // cat
-                   {0.0, 0.5, 1.0, 0.5},   // sat
-                   {0.5, 0.0, 0.5, 1.0}};  // down
-  Matrix<double> qkv{{0, 1, 2, 0}, {1, 0, 0, 1},    // q of head 0: a verb asks for a noun, …
-                     {0, 2, 0, 1}, {1, 0, 1, 0},    // q of head 1
-                     {0, 2, 0, 0}, {1, 0, 0, 1},    // k of head 0: … and a noun answers
-                     {1, 0, 0, 0}, {0, 0, 1, 1},    // k of head 1
-                     {0, 1, 0, 0}, {1, 0, 1, 0},    // v of head 0
-                     {1, 0, 0, 1}, {0, 0, 1, 0}};   // v of head 1
+  Matrix<double> x{{1.0, 0.0, 0.0, 0.5},           // the
+                   {0.0, 1.0, 0.5, 0.0},           // cat
+                   {0.0, 0.5, 1.0, 0.5},           // sat
+                   {0.5, 0.0, 0.5, 1.0}};          // down
+  Matrix<double> qkv{{0, 1, 2, 0}, {1, 0, 0, 1},   // q of head 0: a verb asks for a noun, …
+                     {0, 2, 0, 1}, {1, 0, 1, 0},   // q of head 1
+                     {0, 2, 0, 0}, {1, 0, 0, 1},   // k of head 0: … and a noun answers
+                     {1, 0, 0, 0}, {0, 0, 1, 1},   // k of head 1
+                     {0, 1, 0, 0}, {1, 0, 1, 0},   // v of head 0
+                     {1, 0, 0, 1}, {0, 0, 1, 0}};  // v of head 1
   Matrix<double> out{{1, 0, 0, 0.5}, {0, 1, 0.5, 0}, {0.5, 0, 1, 0}, {0, 0.5, 0, 1}};
 };
 
@@ -177,7 +178,8 @@ AttentionStory explain_attention_example(const AttentionQuestion& question) {
 }
 
 template <class S>
-AttentionStory explain_attention(const Decoder<S>& m, std::span<const Token> ids, std::vector<std::string> tokens, const AttentionQuestion& question) {
+AttentionStory explain_attention(const Decoder<S>& m, std::span<const Token> ids, std::vector<std::string> tokens,
+                                 const AttentionQuestion& question) {
   const Index T = static_cast<Index>(ids.size()), L = m.config.layers;
   require(tokens.size() == ids.size(), "attention: {} ids, but {} tokens", ids.size(), tokens.size());
   require(question.layer >= 0 && question.layer < L, "layer: expected 0 … {}, found {}", L - 1, question.layer);
@@ -210,7 +212,8 @@ AttentionStory explain_attention(const Decoder<S>& m, std::span<const Token> ids
   return s;
 }
 
-AttentionStory explain_attention(const Decoder<float>& m, const Tokenizer& tokenizer, std::string_view prompt, const AttentionQuestion& question) {
+AttentionStory explain_attention(const Decoder<float>& m, const Tokenizer& tokenizer, std::string_view prompt,
+                                 const AttentionQuestion& question) {
   require(!prompt.empty(), "prompt: expected some text, found none");
   require(tokenizer.vocab_size() <= m.config.vocab, "attention: the tokenizer has {} tokens and the model {}: they do not belong together",
           tokenizer.vocab_size(), m.config.vocab);
@@ -227,7 +230,9 @@ AttentionStory explain_attention(const Decoder<float>& m, const Tokenizer& token
   return s;
 }
 
-template AttentionStory explain_attention<float>(const Decoder<float>&, std::span<const Token>, std::vector<std::string>, const AttentionQuestion&);
-template AttentionStory explain_attention<double>(const Decoder<double>&, std::span<const Token>, std::vector<std::string>, const AttentionQuestion&);
+template AttentionStory explain_attention<float>(const Decoder<float>&, std::span<const Token>, std::vector<std::string>,
+                                                 const AttentionQuestion&);
+template AttentionStory explain_attention<double>(const Decoder<double>&, std::span<const Token>, std::vector<std::string>,
+                                                  const AttentionQuestion&);
 
 }  // namespace glassformer

@@ -24,10 +24,11 @@ Json matrix_of(const Matrix<double>& m) {
 }  // namespace
 
 std::string attention_json(const AttentionStory& s) {
-  Json j = {{"component", "attention"}, {"model", s.model}, {"example", s.is_example}, {"tokens", s.tokens}, {"ids", s.ids},
-            {"layer", s.layer}, {"layers", s.layers}, {"head", s.head}, {"heads", s.heads}, {"kv_head", s.kv_head}, {"kv_heads", s.kv_heads},
-            {"head_dim", s.head_dim}, {"width", s.width}, {"scale", s.scale}, {"alibi_slope", s.slope}, {"causal", s.causal}, {"window", s.window},
-            {"rope", s.rotated}, {"adapted", s.adapted}};
+  Json j = {
+      {"component", "attention"}, {"model", s.model},       {"example", s.is_example}, {"tokens", s.tokens},  {"ids", s.ids},
+      {"layer", s.layer},         {"layers", s.layers},     {"head", s.head},          {"heads", s.heads},    {"kv_head", s.kv_head},
+      {"kv_heads", s.kv_heads},   {"head_dim", s.head_dim}, {"width", s.width},        {"scale", s.scale},    {"alibi_slope", s.slope},
+      {"causal", s.causal},       {"window", s.window},     {"rope", s.rotated},       {"adapted", s.adapted}};
   const auto add = [&j](const char* key, const Matrix<double>& m) {
     if (m.size() != 0) j[key] = matrix_of(m);
   };
@@ -36,8 +37,12 @@ std::string attention_json(const AttentionStory& s) {
   add("x", s.x), add("q", s.q), add("k", s.k), add("v", s.v), add("rot_q", s.rot_q), add("rot_k", s.rot_k);
   add("products", s.products), add("scaled", s.scaled), add("biased", s.biased), add("scores", s.scores);
   add("pattern", s.pattern), add("z", s.z), add("head_output", s.share), add("output", s.output);
-  j["query"] = {{"place", s.query.place}, {"terms", matrix_of(s.query.terms)}, {"maximum", value_of(s.query.maximum)},
-                {"exponentials", row_of(s.query.exponentials)}, {"sum", value_of(s.query.sum)}, {"weighted", matrix_of(s.query.weighted)}};
+  j["query"] = {{"place", s.query.place},
+                {"terms", matrix_of(s.query.terms)},
+                {"maximum", value_of(s.query.maximum)},
+                {"exponentials", row_of(s.query.exponentials)},
+                {"sum", value_of(s.query.sum)},
+                {"weighted", matrix_of(s.query.weighted)}};
   j["deviation"] = value_of(s.deviation);
   j["notes"] = s.notes;
   return j.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -95,17 +95,23 @@ class Teller {
 
   void opening() {
     line(fmt::format("Attention, step by step: layer {} of {}, head {} of {}", s_.layer, s_.layers, s_.head, s_.heads));
-    for (const auto& l : plot::wrap(s_.is_example ? "A tiny example, small enough to redo by hand." : "Model: " + s_.model, width_)) line(l);
+    for (const auto& l : plot::wrap(s_.is_example ? "A tiny example, small enough to redo by hand." : "Model: " + s_.model, width_))
+      line(l);
     std::string shape = fmt::format("T = {} tokens, C = {} channels, D = {} numbers a head", T(), s_.width, D());
-    shape += s_.window > 0 ? fmt::format("; a token sees itself and {} before it.", s_.window - 1) : s_.causal ? "; a token sees itself and those before it." : "; every token sees all.";
-    if (s_.kv_heads != s_.heads) shape += fmt::format(" {} query heads share {} key-value heads: this one reads number {}.", s_.heads, s_.kv_heads, s_.kv_head);
+    shape += s_.window > 0 ? fmt::format("; a token sees itself and {} before it.", s_.window - 1)
+             : s_.causal   ? "; a token sees itself and those before it."
+                           : "; every token sees all.";
+    if (s_.kv_heads != s_.heads)
+      shape += fmt::format(" {} query heads share {} key-value heads: this one reads number {}.", s_.heads, s_.kv_heads, s_.kv_head);
     for (const auto& l : plot::wrap(shape, width_)) line(l);
     for (const auto& note : s_.notes) {
       for (const auto& l : plot::wrap(note, width_)) line(l);
     }
     for (const auto& l : plot::wrap(fmt::format("One token is followed closely: the query {}.", quoted(at())), width_)) line(l);
   }
-  std::string quoted(Index place) const { return fmt::format("\"{}\" (token {})", plot::visible(s_.tokens[static_cast<std::size_t>(place)]), place); }
+  std::string quoted(Index place) const {
+    return fmt::format("\"{}\" (token {})", plot::visible(s_.tokens[static_cast<std::size_t>(place)]), place);
+  }
 
   void tokens() {
     step("Tokens", fmt::format("x  [{}, {}]", T(), s_.width));
@@ -148,15 +154,19 @@ class Teller {
     o.max_rows = 16, o.decimals = 1;
     out_ += plot::number_table(w, o);
     std::string sum = fmt::format("For example, q0 of {} = ", quoted(at()));
-    for (Index c = 0; c < s_.width; ++c) sum += fmt::format("{}{}·{}", c == 0 ? "" : " + ", number(s_.x(at(), c), 1), number(s_.wq(0, c), 1));
+    for (Index c = 0; c < s_.width; ++c)
+      sum += fmt::format("{}{}·{}", c == 0 ? "" : " + ", number(s_.x(at(), c), 1), number(s_.wq(0, c), 1));
     if (s_.bq.size() != 0) sum += " + " + number(s_.bq(0), 1);
     say(sum + " = " + number(s_.q(at(), 0)));
   }
 
   void rotation() {
     step("Rotation (RoPE)", "(a, b) ← (a·cos φ − b·sin φ, a·sin φ + b·cos φ)");
-    say(fmt::format("Each pair (i, i + {}) of a query and of a key is turned by φ = place·θᵢ, so that their product depends on how far apart they stand. "
-                    "Shown: the query, and the key of {}.", D() / 2, quoted(strongest_)));
+    say(
+        fmt::format("Each pair (i, i + {}) of a query and of a key is turned by φ = place·θᵢ, so that their product depends on how far "
+                    "apart they stand. "
+                    "Shown: the query, and the key of {}.",
+                    D() / 2, quoted(strongest_)));
     Matrix<double> rows(4, D());
     rows << s_.q.row(at()), s_.rot_q.row(at()), s_.k.row(strongest_), s_.rot_k.row(strongest_);
     out_ += plot::number_table(rows, table_options({"q", "q turned", "k", "k turned"}));
@@ -185,7 +195,8 @@ class Teller {
   void scaling() {
     const bool alibi = s_.biased.size() != 0;
     step("Scaling", alibi ? "sⱼ = q·kⱼ/√D − m·distance" : "sⱼ = q·kⱼ/√D");
-    say(fmt::format("A sum of D = {} products grows with √D; divided by √{} = {} it does not.", D(), D(), number(std::sqrt(static_cast<double>(D())))) +
+    say(fmt::format("A sum of D = {} products grows with √D; divided by √{} = {} it does not.", D(), D(),
+                    number(std::sqrt(static_cast<double>(D())))) +
         (alibi ? fmt::format(" ALiBi takes off m = {:.4g} for each step of distance.", s_.slope) : "") + key_note());
     const double root = 1 / s_.scale;
     for (const Index j : keys_) {
@@ -211,12 +222,17 @@ class Teller {
   void softmax() {
     const AttentionQuery& a = s_.query;
     step("Softmax", "pⱼ = exp(sⱼ − max)/Σᵢ exp(sᵢ − max)");
-    say(fmt::format("Weights that are positive and add up to 1. The largest score is max = {}; taking it off changes no weight and keeps exp from overflowing.",
-                    number(a.maximum)) + key_note());
+    say(fmt::format("Weights that are positive and add up to 1. The largest score is max = {}; taking it off changes no weight and keeps "
+                    "exp from overflowing.",
+                    number(a.maximum)) +
+        key_note());
     for (const Index j : keys_) {
       const double score = s_.scores(at(), j), e = a.exponentials(j);
-      const std::string power = std::isinf(score) ? "exp(−∞)" : fmt::format("exp({} {} {})", plot::pad_left(number(score), 6), a.maximum < 0 ? "+" : "-", number(std::abs(a.maximum)));
-      line_of(j, plot::pad_right(power, 19) + " = " + number(e) + "    " + number(e) + "/" + number(a.sum) + " = " + number(s_.pattern(at(), j)));
+      const std::string power = std::isinf(score) ? "exp(−∞)"
+                                                  : fmt::format("exp({} {} {})", plot::pad_left(number(score), 6),
+                                                                a.maximum < 0 ? "+" : "-", number(std::abs(a.maximum)));
+      line_of(j, plot::pad_right(power, 19) + " = " + number(e) + "    " + number(e) + "/" + number(a.sum) + " = " +
+                     number(s_.pattern(at(), j)));
     }
     line("   " + plot::pad_right(T() > kKeys ? "all" : "sum", key_width_) + "  " + std::string(19, ' ') + " = " + number(a.sum));
   }
@@ -246,7 +262,8 @@ class Teller {
 
   void output() {
     step("Output", s_.bq.size() != 0 ? "y = Σ_heads z·Woᵀ + b" : "y = Σ_heads z·Woᵀ");
-    say(fmt::format("Wo turns this head's z back into C channels; the {} heads' shares are added{}.", s_.heads, s_.bq.size() != 0 ? ", with the bias" : ""));
+    say(fmt::format("Wo turns this head's z back into C channels; the {} heads' shares are added{}.", s_.heads,
+                    s_.bq.size() != 0 ? ", with the bias" : ""));
     Matrix<double> rows(2, s_.width);
     rows << s_.share.row(at()), s_.output.row(at());
     out_ += plot::number_table(rows, table_options({"this head", "all heads: y"}));
@@ -257,8 +274,11 @@ class Teller {
     say("Row: query, column: key. The arrow marks the query that was followed.");
     out_ += attention_heat_map(s_, colour_, width_);
     line();
-    for (const auto& l : plot::wrap(fmt::format("Every number comes from the engine's own pass. Added up again here, the sums differ from it by {:.1e} at most (relative).",
-                                                s_.deviation), width_)) line(l);
+    for (const auto& l : plot::wrap(fmt::format("Every number comes from the engine's own pass. Added up again here, the sums differ from "
+                                                "it by {:.1e} at most (relative).",
+                                                s_.deviation),
+                                    width_))
+      line(l);
   }
 
   const AttentionStory& s_;

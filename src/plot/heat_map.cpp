@@ -36,7 +36,8 @@ std::string painted(const std::string& text, double share, Colour colour) {
   const Rgb c = ramp(share);
   const bool bright = 0.299 * c.red + 0.587 * c.green + 0.114 * c.blue > 120;
   const int ink = bright ? 16 : 231;  // black or white
-  const std::string back = colour == Colour::rgb ? fmt::format("2;{:.0f};{:.0f};{:.0f}", c.red, c.green, c.blue) : fmt::format("5;{}", palette(c));
+  const std::string back =
+      colour == Colour::rgb ? fmt::format("2;{:.0f};{:.0f};{:.0f}", c.red, c.green, c.blue) : fmt::format("5;{}", palette(c));
   return fmt::format("\x1b[38;5;{};48;{}m{}\x1b[0m", ink, back, text);
 }
 
@@ -75,7 +76,8 @@ class HeatMap {
     }
     numbers_ = values.cols() * (number_width_ + 3) <= room;
     cell_ = numbers_ ? number_width_ + 3 : 2;
-    require(room / cell_ >= std::min<Index>(values.cols(), 2), "heat map: expected a width of {} or more, found {}", margin_ + 2 * cell_, o.width);
+    require(room / cell_ >= std::min<Index>(values.cols(), 2), "heat map: expected a width of {} or more, found {}", margin_ + 2 * cell_,
+            o.width);
     shown_rows_ = shown(values.rows(), o.max_rows);
     shown_columns_ = shown(values.cols(), room / cell_);
   }
@@ -103,9 +105,7 @@ class HeatMap {
     const Index end = margin_ + cell_ * static_cast<Index>(shown_columns_.size());
     for (std::size_t place = 0; place < shown_columns_.size(); ++place) {
       const Index j = shown_columns_[place], at = margin_ + cell_ * static_cast<Index>(place);
-      const std::string text = j < 0      ? "…"
-                               : numbers_ ? ' ' + fit(columns_[static_cast<std::size_t>(j)], cell_ - 2)
-                                          : std::to_string(j);
+      const std::string text = j < 0 ? "…" : numbers_ ? ' ' + fit(columns_[static_cast<std::size_t>(j)], cell_ - 2) : std::to_string(j);
       if ((j >= 0 && j % step != 0) || display_width(line) > at || at + display_width(text) > end) continue;
       line = pad_right(line, at) + text;
     }
@@ -129,7 +129,8 @@ class HeatMap {
     std::string out = o_.indent + "  ";
     if (o_.colour == Colour::none) {
       for (const Shade& s : kShades) {
-        if (s.from > 0) out += fmt::format("{}{} from {}", s.from > kShades[1].from ? "  " : "", s.text, number(o_.low + s.from * (o_.high - o_.low), 2));
+        if (s.from > 0)
+          out += fmt::format("{}{} from {}", s.from > kShades[1].from ? "  " : "", s.text, number(o_.low + s.from * (o_.high - o_.low), 2));
       }
       return fit(out, o_.width) + '\n';
     }

@@ -8,7 +8,8 @@
 namespace glassformer::plot {
 
 std::vector<std::string> labels_of(const char* what, const std::vector<std::string>& labels, Index count, Index label_width) {
-  require(labels.empty() || static_cast<Index>(labels.size()) == count, "plot: expected {} {} labels, found {}", count, what, labels.size());
+  require(labels.empty() || static_cast<Index>(labels.size()) == count, "plot: expected {} {} labels, found {}", count, what,
+          labels.size());
   require(label_width >= 2, "plot: expected labels of 2 columns or more, found {}", label_width);
   std::vector<std::string> out;
   for (Index i = 0; i < count; ++i) {
@@ -33,8 +34,8 @@ std::string left_out(const char* what, const std::vector<Index>& shown, Index co
 }
 }  // namespace
 
-std::string left_out_note(const std::vector<Index>& rows, Index row_count, const std::vector<Index>& columns, Index column_count, Index width,
-                          const std::string& indent) {
+std::string left_out_note(const std::vector<Index>& rows, Index row_count, const std::vector<Index>& columns, Index column_count,
+                          Index width, const std::string& indent) {
   const std::string r = left_out("row", rows, row_count), c = left_out("column", columns, column_count);
   if (r.empty() && c.empty()) return "";
   std::string out;

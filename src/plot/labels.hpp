@@ -12,7 +12,7 @@ std::vector<std::string> labels_of(const char* what, const std::vector<std::stri
 Index widest(const std::vector<std::string>& labels);
 
 // "(left out: rows 4 to 11 of 16; columns 3 to 9 of 20)" in lines, or nothing. Rows and columns count from 0, as their labels do.
-std::string left_out_note(const std::vector<Index>& rows, Index row_count, const std::vector<Index>& columns, Index column_count, Index width,
-                          const std::string& indent);
+std::string left_out_note(const std::vector<Index>& rows, Index row_count, const std::vector<Index>& columns, Index column_count,
+                          Index width, const std::string& indent);
 
 }  // namespace glassformer::plot

@@ -37,8 +37,8 @@ std::string number_table(ConstMatrixRef<double> values, const TableOptions& o) {
   }
   cell += 2;
   const Index margin = display_width(o.indent) + widest(rows), room = (o.width - margin) / cell;
-  require(room >= std::min<Index>(values.cols(), 2), "table: expected a width that holds a label and two columns, at least {}, found {}", margin + 2 * cell,
-          o.width);
+  require(room >= std::min<Index>(values.cols(), 2), "table: expected a width that holds a label and two columns, at least {}, found {}",
+          margin + 2 * cell, o.width);
   const std::vector<Index> shown_columns = shown(values.cols(), room);
 
   std::string out;

@@ -19,8 +19,8 @@ using doctest::Approx;
 
 namespace {
 
-Decoder<float> random_model(Position position, Index kv_heads, Index window = 0, NormPlacement placement = NormPlacement::pre, Index head_dim = 4,
-                            bool bias = true) {
+Decoder<float> random_model(Position position, Index kv_heads, Index window = 0, NormPlacement placement = NormPlacement::pre,
+                            Index head_dim = 4, bool bias = true) {
   ModelConfig c;
   c.vocab = 256, c.context = 200, c.layers = 2, c.heads = 4, c.kv_heads = kv_heads, c.width = 4 * head_dim;
   c.position = position, c.window = window, c.placement = placement, c.bias = bias;
@@ -44,8 +44,8 @@ std::vector<std::string> bytes_of(const std::vector<Token>& ids) {
 // Attention's sites of layer 1 in a plain pass, as anybody would record them. (Whoever also looks at the scores of layer 0 makes its
 // materialising kernel run, and layer 1 starts from other last bits.)
 Recorder<float> recorded(const Decoder<float>& m, const std::vector<Token>& ids) {
-  Recorder<float> all({"blocks.1.attn.q", "blocks.1.attn.k", "blocks.1.attn.v", "blocks.1.attn.rot_k", "blocks.1.attn.attn_scores", "blocks.1.attn.pattern",
-                       "blocks.1.attn.z", "blocks.1.attn_out"});
+  Recorder<float> all({"blocks.1.attn.q", "blocks.1.attn.k", "blocks.1.attn.v", "blocks.1.attn.rot_k", "blocks.1.attn.attn_scores",
+                       "blocks.1.attn.pattern", "blocks.1.attn.z", "blocks.1.attn_out"});
   Workspace workspace;
   const Index starts[2] = {0, static_cast<Index>(ids.size())};
   Pass<float> pass;
@@ -93,7 +93,8 @@ TEST_CASE("the example, redone by hand") {
   CHECK(s.q.row(2) == Vector<double>{{0.5 + 2 * 1.0, 0.0 + 0.5}});
   CHECK(s.k == Matrix<double>{{0, 1.5}, {2, 0}, {1, 0.5}, {0, 1.5}});
   CHECK(s.v == Matrix<double>{{0, 1}, {1, 0.5}, {0.5, 1}, {0, 1}});
-  const double the = (2.5 * 0 + 0.5 * 1.5) / std::sqrt(2.0), cat = (2.5 * 2 + 0.5 * 0) / std::sqrt(2.0), sat = (2.5 * 1 + 0.5 * 0.5) / std::sqrt(2.0);
+  const double the = (2.5 * 0 + 0.5 * 1.5) / std::sqrt(2.0), cat = (2.5 * 2 + 0.5 * 0) / std::sqrt(2.0),
+               sat = (2.5 * 1 + 0.5 * 0.5) / std::sqrt(2.0);
   CHECK(s.query.terms == Matrix<double>{{0, 0.75}, {5, 0}, {2.5, 0.25}, {0, 0.75}});
   CHECK(s.products.row(2) == Vector<double>{{0.75, 5, 2.75, 0.75}});
   CHECK(s.scaled(2, 3) == Approx(0.75 / std::sqrt(2.0)).epsilon(1e-14));  // "down" has a score before it is hidden
@@ -149,7 +150,9 @@ TEST_CASE("the story of a decoder is what a trace sees of it, for every position
           const AttentionStory s = explain_attention<float>(m, ids, bytes_of(ids), {.layer = 1, .head = head});
           check_story(s);
           const Index kv = head / (4 / kv_heads);
-          const auto equal = [](const Matrix<double>& a, const Matrix<float>& b) { return a.rows() == b.rows() && a.cols() == b.cols() && a == b.cast<double>(); };
+          const auto equal = [](const Matrix<double>& a, const Matrix<float>& b) {
+            return a.rows() == b.rows() && a.cols() == b.cols() && a == b.cast<double>();
+          };
           CHECK(equal(s.q, seen("attn.q").middleCols(4 * head, 4)));
           CHECK(equal(s.k, seen("attn.k").middleCols(4 * kv, 4)));
           CHECK(equal(s.v, seen("attn.v").middleCols(4 * kv, 4)));
@@ -200,11 +203,21 @@ TEST_CASE("the JSON is one line that holds every number; masked scores are null"
     const auto j = nlohmann::json::parse(text);
     const Index T = static_cast<Index>(s.tokens.size());
     CHECK(j["tokens"].size() == s.tokens.size());
-    for (const auto& [key, matrix] : {std::pair{"x", s.x}, {"q", s.q}, {"k", s.k}, {"v", s.v}, {"products", s.products}, {"pattern", s.pattern}, {"z", s.z},
-                                      {"head_output", s.share}, {"output", s.output}, {"wq", s.wq}, {"wo", s.wo}}) {
+    for (const auto& [key, matrix] : {std::pair{"x", s.x},
+                                      {"q", s.q},
+                                      {"k", s.k},
+                                      {"v", s.v},
+                                      {"products", s.products},
+                                      {"pattern", s.pattern},
+                                      {"z", s.z},
+                                      {"head_output", s.share},
+                                      {"output", s.output},
+                                      {"wq", s.wq},
+                                      {"wo", s.wo}}) {
       const auto rows = j[key].get<std::vector<std::vector<double>>>();
       CHECK(static_cast<Index>(rows.size()) == matrix.rows());
-      for (Index i = 0; i < matrix.size(); ++i) CHECK(rows[static_cast<std::size_t>(i / matrix.cols())][static_cast<std::size_t>(i % matrix.cols())] == matrix.data()[i]);
+      for (Index i = 0; i < matrix.size(); ++i)
+        CHECK(rows[static_cast<std::size_t>(i / matrix.cols())][static_cast<std::size_t>(i % matrix.cols())] == matrix.data()[i]);
     }
     CHECK(j.contains("rot_q") == s.rotated);
     for (Index t = 0; t < T; ++t) {
@@ -215,7 +228,8 @@ TEST_CASE("the JSON is one line that holds every number; masked scores are null"
 
 TEST_CASE("what does not exist is answered with what does") {
   CHECK_THROWS_WITH_AS(explain_attention_example({.head = 2}), "head: expected 0 … 1, found 2", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(explain_attention_example({.layer = 1}), "layer: expected 0, found 1: the example has only one", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(explain_attention_example({.layer = 1}), "layer: expected 0, found 1: the example has only one",
+                       std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_attention_example({.query = 4}), "query: expected a token's place, 0 … 3, found 4", std::invalid_argument);
   const Decoder<float> m = random_model(Position::learned, 4);
   const auto tell = [&m](std::string_view prompt, AttentionQuestion q = {}) { return explain_attention(m, byte_tokenizer(), prompt, q); };
@@ -223,7 +237,8 @@ TEST_CASE("what does not exist is answered with what does") {
   CHECK_THROWS_WITH_AS(tell("hi", {.head = -1}), "head: expected 0 … 3, found -1", std::invalid_argument);
   CHECK_THROWS_WITH_AS(tell("hi", {.query = 2}), "query: expected a token's place, 0 … 1, found 2", std::invalid_argument);
   CHECK_THROWS_WITH_AS(tell(""), "prompt: expected some text, found none", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(tell(std::string(201, 'x')), "prompt: expected at most 200 tokens (the model's context), found 201", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(tell(std::string(201, 'x')), "prompt: expected at most 200 tokens (the model's context), found 201",
+                       std::invalid_argument);
   CHECK_NOTHROW(tell(std::string(200, 'x')));
 }
 

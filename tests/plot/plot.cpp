@@ -35,7 +35,9 @@ Matrix<double> random_matrix(Index rows, Index cols, double size = 1) {
   return m;
 }
 std::vector<std::string> odd_labels(Index count) {
-  const std::vector<std::string> some{"the", "", "日本語", "e\u0301te", "\n", "a very long label indeed, longer than any", "\xff\xfe", "\x1b[31mred", "👍🏽", "\u202ertl"};
+  const std::vector<std::string> some{
+      "the",         "",         "日本語",   "e\u0301te", "\n", "a very long label indeed, longer than any", "\xff\xfe",
+      "\x1b[31mred", "👍🏽", "\u202ertl"};
   std::vector<std::string> all;
   for (Index i = 0; i < count; ++i) all.push_back(some[static_cast<std::size_t>(i) % some.size()]);
   return all;
@@ -51,9 +53,9 @@ TEST_CASE("columns are those of a terminal, not bytes or code points") {
   CHECK(display_width("日本") == 4);
   CHECK(display_width("👍") == 2);
   CHECK(display_width("\x1b[1mbold\x1b[0m") == 4);
-  CHECK(display_width("\xff\xc3") == 2);       // no UTF-8: one a byte
-  CHECK(display_width("\xed\xa0\x80") == 3);   // a surrogate
-  CHECK(display_width("\xc0\xaf") == 2);       // an overlong form
+  CHECK(display_width("\xff\xc3") == 2);      // no UTF-8: one a byte
+  CHECK(display_width("\xed\xa0\x80") == 3);  // a surrogate
+  CHECK(display_width("\xc0\xaf") == 2);      // an overlong form
 }
 
 TEST_CASE("labels are one visible line, whatever the bytes") {
@@ -61,7 +63,7 @@ TEST_CASE("labels are one visible line, whatever the bytes") {
   CHECK(visible("a b", false) == "a b");
   CHECK(visible("\t\r\x01\x7f") == "⇥␍␁␡");
   CHECK(visible(std::string_view("\0", 1)) == "␀");
-  CHECK(visible("\x1b[31m") == "␛[31m");       // nothing that a terminal obeys
+  CHECK(visible("\x1b[31m") == "␛[31m");  // nothing that a terminal obeys
   CHECK(visible("\xff") == "\\xff");
   CHECK(visible("\xe2\x82") == "\\xe2\\x82");  // a cut character
   CHECK(visible("\u0085\u202e") == "\\u{0085}\\u{202e}");
@@ -148,7 +150,8 @@ TEST_CASE("no line is wider than asked, for many shapes and labels; colour chang
           const std::string table = number_table(m, t);
           CHECK(widest_line(table) <= width);
           const auto body = lines_of(table);
-          for (std::size_t i = 1; i < 1 + std::min<std::size_t>(static_cast<std::size_t>(rows), 16); ++i) CHECK(display_width(body[i]) == display_width(body[0]));
+          for (std::size_t i = 1; i < 1 + std::min<std::size_t>(static_cast<std::size_t>(rows), 16); ++i)
+            CHECK(display_width(body[i]) == display_width(body[0]));
 
           m(0, cols - 1) = kNaN;
           HeatMapOptions h;

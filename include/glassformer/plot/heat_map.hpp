@@ -20,9 +20,9 @@ struct HeatMapOptions {
   Index width = 80;          // no line takes more columns; what does not fit is left out of the middle, and a note says what
   Index max_rows = 40;
   Index label_width = 14;
-  Index marked_row = -1;     // has an arrow before its label
+  Index marked_row = -1;  // has an arrow before its label
   std::string indent;
-  bool scale = true;         // a last line that shows what the colours mean
+  bool scale = true;  // a last line that shows what the colours mean
 };
 
 // One line a row. Cells hold their number (two decimals) where all columns fit so, else they are two columns wide. NaN is a cell that

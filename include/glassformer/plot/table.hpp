@@ -10,10 +10,10 @@ namespace glassformer::plot {
 struct TableOptions {
   std::vector<std::string> row_labels, column_labels;  // one line each (controls become pictures); empty: numbers from 0
   int decimals = 3;
-  Index width = 80;          // no line takes more columns; whatever does not fit is left out of the middle, and a note says what
-  Index max_rows = 16;       // likewise for rows
-  Index label_width = 16;    // longer labels are cut
-  std::string indent;        // before each line
+  Index width = 80;        // no line takes more columns; whatever does not fit is left out of the middle, and a note says what
+  Index max_rows = 16;     // likewise for rows
+  Index label_width = 16;  // longer labels are cut
+  std::string indent;      // before each line
   bool operator==(const TableOptions&) const = default;
 };
 

@@ -30,7 +30,8 @@ std::string pad_left(std::string_view text, Index columns);
 // Breaks at spaces into lines of at most `columns`, each behind `indent`; a longer word is broken anywhere.
 std::vector<std::string> wrap(std::string_view text, Index columns, std::string_view indent = "");
 
-// Fixed decimals, so that columns align: "0.500", "-1.250", "−∞" and "∞" for infinities, "NaN". Minus zero and what rounds to it is "0.000".
+// Fixed decimals, so that columns align: "0.500", "-1.250", "−∞" and "∞" for infinities, "NaN". Minus zero and what rounds to it is
+// "0.000".
 std::string number(double value, int decimals = 3);
 
 }  // namespace glassformer::plot
