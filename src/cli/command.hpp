@@ -1,7 +1,7 @@
 // A command of the program, and how it ends.
 //
-// To add a command, say `bench`: write src/cli/bench.cpp with `int bench_command(Arguments)`, declare it below and add a row to the table in
-// main.cpp. The function declares its options (options.hpp), does its work and returns the exit code:
+// To add a command, say `bench`: write src/cli/bench.cpp with `int bench_command(Arguments)`, declare it below and add a row to the table
+// in main.cpp. The function declares its options (options.hpp), does its work and returns the exit code:
 //   0 done      1 it could not be done      2 wrong usage      130 interrupted: saved what there was, and said how to go on
 // It need not catch anything: main turns what is thrown into one line on standard error, "glassformer: what", and an exit code.
 #pragma once
@@ -26,7 +26,8 @@ struct Command {
 struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-template <class... A> void require_usage(bool ok, fmt::format_string<A...> message, A&&... arguments) {
+template <class... A>
+void require_usage(bool ok, fmt::format_string<A...> message, A&&... arguments) {
   if (!ok) throw UsageError(fmt::format(message, std::forward<A>(arguments)...));
 }
 
@@ -35,7 +36,8 @@ struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 // The value, or Failure with the sentence that says why there is none.
-template <class T> T checked(Expected<T> result) {
+template <class T>
+T checked(Expected<T> result) {
   if (!result) throw Failure(result.error());
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }

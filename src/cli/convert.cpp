@@ -8,7 +8,8 @@ namespace glassformer::cli {
 
 int convert_command(Arguments arguments) {
   Options o("convert",
-            "Writes a model as a Hugging Face directory. It is read from such a directory, or from llama2.c's .bin with its tokenizer.bin beside it.\n"
+            "Writes a model as a Hugging Face directory. It is read from such a directory, or from llama2.c's .bin with its tokenizer.bin "
+            "beside it.\n"
             "Other formats (GGUF, adapters) are not there yet.");
   o.path("from", "PATH", "model directory or .bin file", required);
   o.path("to", "DIR", "directory to write", required);
@@ -30,7 +31,12 @@ int convert_command(Arguments arguments) {
   const std::string_view family = family_name(model_family(files.decoder.config));
   fmt::print(stderr, "{}\nwritten to {} as {}, {}\n", files.description, to.string(), family, o.text("dtype"));
   if (o.json()) {
-    JsonLine().add("from", std::string_view(o.text("from"))).add("to", std::string_view(to.string())).add("model_type", family).add("parameters", files.decoder.arena.layout().parameters()).print();
+    JsonLine()
+        .add("from", std::string_view(o.text("from")))
+        .add("to", std::string_view(to.string()))
+        .add("model_type", family)
+        .add("parameters", files.decoder.arena.layout().parameters())
+        .print();
   }
   return 0;
 }

@@ -1,9 +1,10 @@
 // corpus: text from a grammar, and its entropy.
+#include "glassformer/data/corpus.hpp"
+
 #include "cli/command.hpp"
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
 #include "cli/terminal.hpp"
-#include "glassformer/data/corpus.hpp"
 #include "glassformer/io/save.hpp"
 
 namespace glassformer::cli {
@@ -22,8 +23,10 @@ int corpus_command(Arguments arguments) {
   const std::string out = o.text("out");
   checked(save_file(out, [&](const std::filesystem::path& path) { return write_bytes(path, corpus.text); }));
 
-  fmt::print(stderr, "{}: {} bytes, {} documents\n", out, grouped(static_cast<long long>(corpus.text.size())), grouped(static_cast<long long>(corpus.documents.size())));
-  fmt::print(stderr, "entropy of this text {:.4f} bits per byte, of its source {:.4f}\n", corpus.bits_per_byte(), source_bits_per_byte(kind));
+  fmt::print(stderr, "{}: {} bytes, {} documents\n", out, grouped(static_cast<long long>(corpus.text.size())),
+             grouped(static_cast<long long>(corpus.documents.size())));
+  fmt::print(stderr, "entropy of this text {:.4f} bits per byte, of its source {:.4f}\n", corpus.bits_per_byte(),
+             source_bits_per_byte(kind));
   if (o.json()) {
     JsonLine()
         .add("kind", corpus_name(kind))

@@ -40,11 +40,15 @@ int eval_command(Arguments arguments) {
   const Score score = score_tokens(files.decoder, files.tokenizer, ids, context, o.exec());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   JsonLine json;
-  json.add("tokens", score.tokens).add("loss_nats", score.loss_nats()).add("perplexity", score.perplexity()).add("bits_per_byte", score.bits_per_byte());
+  json.add("tokens", score.tokens)
+      .add("loss_nats", score.loss_nats())
+      .add("perplexity", score.perplexity())
+      .add("bits_per_byte", score.bits_per_byte());
   json.add("accuracy", score.accuracy()).add("seconds", seconds).add("tokens_per_s", static_cast<double>(score.tokens) / seconds);
 
   std::string text = fmt::format("text           {}, {} tokens in windows of {}\n", source.name, grouped(score.tokens), context);
-  text += fmt::format("loss           {:.4f} nats per token\nperplexity     {:.3f}\nbits per byte  {:.4f}", score.loss_nats(), score.perplexity(), score.bits_per_byte());
+  text += fmt::format("loss           {:.4f} nats per token\nperplexity     {:.3f}\nbits per byte  {:.4f}", score.loss_nats(),
+                      score.perplexity(), score.bits_per_byte());
   if (source.bits_per_byte) {
     text += fmt::format(", {:+.4f} above the source's {:.4f}", score.bits_per_byte() - *source.bits_per_byte, *source.bits_per_byte);
     json.add("source_bits_per_byte", *source.bits_per_byte);
@@ -56,8 +60,10 @@ int eval_command(Arguments arguments) {
     json.add("agreement", agreement);
   }
   text += fmt::format("speed          {} tokens/s\n", grouped(static_cast<long long>(static_cast<double>(score.tokens) / seconds)));
-  if (o.json()) json.print();
-  else print_output(text);
+  if (o.json())
+    json.print();
+  else
+    print_output(text);
   return 0;
 }
 

@@ -22,7 +22,9 @@ Options declare() {
 std::string row(const TensorCheck& c) {
   const std::string count = c.checked == c.size ? std::to_string(c.size) : fmt::format("{} of {}", c.checked, c.size);
   return fmt::format("{:<34} {:>14} {:>14.6e} {:>14.6e} {:>10.1e}  {}\n", c.name, count, c.analytic_norm, c.numeric_norm, c.error,
-                     c.error > kGradientTolerance ? "FAIL" : c.zero ? "pass (zero)" : "pass");
+                     c.error > kGradientTolerance ? "FAIL"
+                     : c.zero                     ? "pass (zero)"
+                                                  : "pass");
 }
 
 }  // namespace
@@ -49,7 +51,8 @@ int gradcheck_command(Arguments arguments) {
   const TensorCheck& worst = worst_check(checks);
   const bool pass = worst.error <= kGradientTolerance;
   if (table) {
-    print_output(fmt::format("{}: the largest error is {:.1e}, of {}; at most {:.0e} is right\n", pass ? "PASS" : "FAIL", worst.error, worst.name, kGradientTolerance));
+    print_output(fmt::format("{}: the largest error is {:.1e}, of {}; at most {:.0e} is right\n", pass ? "PASS" : "FAIL", worst.error,
+                             worst.name, kGradientTolerance));
   } else {
     JsonLine json;
     for (const TensorCheck& c : checks) {
@@ -57,7 +60,11 @@ int gradcheck_command(Arguments arguments) {
       tensor.add("name", std::string_view(c.name)).add("size", c.size).add("checked", c.checked).add("analytic_norm", c.analytic_norm);
       json.push("tensors", tensor.add("numeric_norm", c.numeric_norm).add("error", c.error).add("zero", c.zero));
     }
-    json.add("largest_error", worst.error).add("largest_error_tensor", std::string_view(worst.name)).add("tolerance", kGradientTolerance).add("pass", pass).print();
+    json.add("largest_error", worst.error)
+        .add("largest_error_tensor", std::string_view(worst.name))
+        .add("tolerance", kGradientTolerance)
+        .add("pass", pass)
+        .print();
   }
   return pass ? 0 : 1;
 }

@@ -23,7 +23,9 @@ Options declare_train() {
   o.integer("rank", 8, 1, "rank of the change");
   o.positive("alpha", {}, "scale: the change is multiplied by alpha/rank; twice the rank unless given");
   o.real("lora-dropout", 0, 0, 0.999, "dropout on the adapter's input");
-  o.text("targets", "A,B,…", "matrices to adapt: of attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up, mlp.down; all linear layers unless given");
+  o.text("targets", "A,B,…",
+         "matrices to adapt: of attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up, mlp.down; all linear layers "
+         "unless given");
   o.flag("rslora", "scale alpha/√rank (rsLoRA)");
   declare_training_options(o, "500 steps of 16 sequences, rate 2e-3 to 2e-4, no decay, unless given");
   o.common(kSeed | kThreads | kKernels | kJson);
@@ -66,22 +68,25 @@ struct Lessons {
 };
 
 // Windows of the text, as in training a model.
-Lessons windows(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t, double val_fraction) {
+Lessons windows(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t,
+                double val_fraction) {
   const Index context = model.config.context;
   auto tokens = std::make_shared<const TokenSplit>(split_tokens(encode_text(tokenizer, source), val_fraction));
   if (static_cast<Index>(tokens->train.size()) <= context || tokens->val.size() < 2) {
-    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}", source.name, context,
-                              tokens->train.size(), tokens->val.size()));
+    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
+                              source.name, context, tokens->train.size(), tokens->val.size()));
   }
   const RandomStream stream = RandomStream{t.seed}.at("batches");
   return {[tokens, t, context, stream](Index step, Index micro) {
             return random_batch(tokens->train, t.batch, context, stream, static_cast<std::uint64_t>(step * t.accumulate + micro));
           },
-          whole_split(tokens->val, context, std::max<Index>(1, 2048 / context)), fmt::format("{} tokens to train on, {} to validate", tokens->train.size(), tokens->val.size())};
+          whole_split(tokens->val, context, std::max<Index>(1, 2048 / context)),
+          fmt::format("{} tokens to train on, {} to validate", tokens->train.size(), tokens->val.size())};
 }
 
 // Questions and answers of dialogues; the answers are scored.
-Lessons answers(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t, double val_fraction) {
+Lessons answers(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t,
+                double val_fraction) {
   const Index context = model.config.context;
   auto train = std::make_shared<std::vector<Example>>();
   std::vector<Example> all, validation;
@@ -89,15 +94,19 @@ Lessons answers(const TextSource& source, const Tokenizer& tokenizer, const Deco
   try {
     for (const auto& [prompt, answer] : prompts_and_answers(source.text)) {
       Example e{tokenizer.encode(prompt), tokenizer.encode(answer)};
-      if (static_cast<Index>(e.answer.size()) > context) ++too_long;
-      else all.push_back(std::move(e));
+      if (static_cast<Index>(e.answer.size()) > context)
+        ++too_long;
+      else
+        all.push_back(std::move(e));
     }
   } catch (const std::invalid_argument& error) {
     throw Failure(fmt::format("{}: {}", source.name, error.what()));
   }
   const auto cut = static_cast<std::size_t>((1 - val_fraction) * static_cast<double>(all.size()));
   if (cut == 0 || cut == all.size()) {
-    throw Failure(fmt::format("{}: expected dialogues of \"Customer: …\" and \"Agent: …\" lines with at least two answers of up to {} tokens, found {}", source.name, context, all.size()));
+    throw Failure(fmt::format(
+        "{}: expected dialogues of \"Customer: …\" and \"Agent: …\" lines with at least two answers of up to {} tokens, found {}",
+        source.name, context, all.size()));
   }
   train->assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(cut));
   validation.assign(all.begin() + static_cast<std::ptrdiff_t>(cut), all.end());
@@ -161,8 +170,8 @@ int train(Arguments arguments) {
   const Index trainable = adapter.arena.layout().parameters(), all = model.arena.layout().parameters();
   const double share = static_cast<double>(trainable) / static_cast<double>(all);
   fmt::print(stderr, "model      {}\ntext       {}: {}\n", base.description, source.name, lessons.description);
-  fmt::print(stderr, "adapter    rank {} on {} matrices: {} of {} parameters, {:.2f}%\nbefore     {:.4f} nats per token\n", adapter.config.rank, adapter.targets.size(),
-             grouped(trainable), grouped(all), 100 * share, before);
+  fmt::print(stderr, "adapter    rank {} on {} matrices: {} of {} parameters, {:.2f}%\nbefore     {:.4f} nats per token\n",
+             adapter.config.rank, adapter.targets.size(), grouped(trainable), grouped(all), 100 * share, before);
 
   RunRecord record(o, source);
   Run run;
@@ -172,12 +181,18 @@ int train(Arguments arguments) {
   const RunResult result = run_and_show(o, run);
   const int code = result.interrupted ? interrupted_exit(o, result) : 0;
   if (!result.interrupted) {
-    fmt::print(stderr, "after      {:.4f} nats per token (before {:.4f}), best at step {}, in {}\n", result.val_loss_nats, before, result.best_step, duration(result.seconds));
-    fmt::print(stderr, "adapter    {}\nnext       glassformer sample --model {} --adapter {} --max-tokens 200\n", o.text("out"), o.text("model"), o.text("out"));
+    fmt::print(stderr, "after      {:.4f} nats per token (before {:.4f}), best at step {}, in {}\n", result.val_loss_nats, before,
+               result.best_step, duration(result.seconds));
+    fmt::print(stderr, "adapter    {}\nnext       glassformer sample --model {} --adapter {} --max-tokens 200\n", o.text("out"),
+               o.text("model"), o.text("out"));
   }
   if (o.json()) {
     JsonLine json = run_json(result, all, o.text("model"));
-    json.add("adapter", std::string_view(o.text("out"))).add("trainable_parameters", trainable).add("trainable_share", share).add("val_loss_nats_before", before).print();
+    json.add("adapter", std::string_view(o.text("out")))
+        .add("trainable_parameters", trainable)
+        .add("trainable_share", share)
+        .add("val_loss_nats_before", before)
+        .print();
   }
   return code;
 }
@@ -205,7 +220,8 @@ int merge(Arguments arguments) {
   glassformer::merge(files.decoder, adapter.adapter, o.exec());
   checked(save_model(out, files.decoder, files.tokenizer));
   fmt::print(stderr, "{} with {} in it: {}\n", o.text("model"), o.text("adapter"), out.string());
-  if (o.json()) JsonLine().add("model", std::string_view(out.string())).add("parameters", files.decoder.arena.layout().parameters()).print();
+  if (o.json())
+    JsonLine().add("model", std::string_view(out.string())).add("parameters", files.decoder.arena.layout().parameters()).print();
   return 0;
 }
 
@@ -224,21 +240,34 @@ int inspect(Arguments arguments) {
   const double share = static_cast<double>(parameters) / static_cast<double>(files.decoder.arena.layout().parameters());
 
   JsonLine json;
-  json.add("rank", adapter.config.rank).add("alpha", adapter.config.alpha).add("scale", adapter.config.scale()).add("dropout", adapter.config.dropout);
+  json.add("rank", adapter.config.rank)
+      .add("alpha", adapter.config.alpha)
+      .add("scale", adapter.config.scale())
+      .add("dropout", adapter.config.dropout);
   json.add("rank_stabilized", adapter.config.rank_stabilized).add("parameters", parameters).add("share", share);
-  std::string text = fmt::format("rank {}, alpha {:g}, scale {:g}{}; {} parameters, {:.2f}% of the model's\n\n{:<28} {:>14} {:>12} {:>12} {:>10}\n", adapter.config.rank,
-                                 adapter.config.alpha, adapter.config.scale(), adapter.config.rank_stabilized ? " (rsLoRA)" : "", grouped(parameters), 100 * share,
-                                 "target", "shape", "|change|", "|weight|", "ratio");
+  std::string text =
+      fmt::format("rank {}, alpha {:g}, scale {:g}{}; {} parameters, {:.2f}% of the model's\n\n{:<28} {:>14} {:>12} {:>12} {:>10}\n",
+                  adapter.config.rank, adapter.config.alpha, adapter.config.scale(), adapter.config.rank_stabilized ? " (rsLoRA)" : "",
+                  grouped(parameters), 100 * share, "target", "shape", "|change|", "|weight|", "ratio");
   for (const AdapterTarget& t : adapter.targets) {
     // ΔW = s·B·A, [O, I]; the weight's own rows beside it
-    const Matrix<float> change = static_cast<float>(adapter.config.scale()) * (*adapter.arena.view(t.name + ".lora_B") * *adapter.arena.view(t.name + ".lora_A"));
+    const Matrix<float> change =
+        static_cast<float>(adapter.config.scale()) * (*adapter.arena.view(t.name + ".lora_B") * *adapter.arena.view(t.name + ".lora_A"));
     const auto whole = files.decoder.arena.view(fmt::format("blocks.{}.{}.weight", t.block, t.projection));
     const double norm = change.norm(), weight = (*whole).middleRows(t.row_begin, t.rows).norm();
-    text += fmt::format("{:<28} {:>14} {:>12.5f} {:>12.5f} {:>9.2f}%\n", t.name, fmt::format("[{}, {}]", t.rows, t.inputs), norm, weight, 100 * norm / weight);
-    json.push("targets", JsonLine().add("name", std::string_view(t.name)).add("rows", t.rows).add("inputs", t.inputs).add("change_norm", norm).add("weight_norm", weight));
+    text += fmt::format("{:<28} {:>14} {:>12.5f} {:>12.5f} {:>9.2f}%\n", t.name, fmt::format("[{}, {}]", t.rows, t.inputs), norm, weight,
+                        100 * norm / weight);
+    json.push("targets", JsonLine()
+                             .add("name", std::string_view(t.name))
+                             .add("rows", t.rows)
+                             .add("inputs", t.inputs)
+                             .add("change_norm", norm)
+                             .add("weight_norm", weight));
   }
-  if (o.json()) json.print();
-  else print_output(text);
+  if (o.json())
+    json.print();
+  else
+    print_output(text);
   return 0;
 }
 
@@ -248,7 +277,8 @@ int lora_command(Arguments arguments) {
   static constexpr Command kCommands[] = {{"train", "learns an adapter from a text", train},
                                           {"merge", "adds an adapter to its model's weights", merge},
                                           {"inspect", "what an adapter changes", inspect}};
-  return dispatch("glassformer lora", "Adapts a model by a low-rank change: few parameters, the model itself untouched.", kCommands, arguments);
+  return dispatch("glassformer lora", "Adapts a model by a low-rank change: few parameters, the model itself untouched.", kCommands,
+                  arguments);
 }
 
 }  // namespace glassformer::cli

@@ -3,13 +3,15 @@
 namespace glassformer::cli {
 namespace {
 
-template <class E> std::vector<std::string> names() {
+template <class E>
+std::vector<std::string> names() {
   std::vector<std::string> all;
   for (const auto& c : choices<E>()) all.emplace_back(c.name);
   return all;
 }
 
-template <class E> void put(const Options& o, const char* name, E& value) {
+template <class E>
+void put(const Options& o, const char* name, E& value) {
   if (o.given(name)) value = checked(choice_named<E>(o.text(name)));
 }
 

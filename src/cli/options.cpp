@@ -11,12 +11,13 @@
 namespace glassformer::cli {
 namespace {
 
-constexpr double kLargest = 9e15;  // integers up to here are exact in a double
+constexpr double kLargest = 9e15;      // integers up to here are exact in a double
 constexpr double kMostBytes = 0x1p33;  // 8G
 
 bool takes_value(const Option& o) { return o.kind != OptionKind::flag && o.kind != OptionKind::toggle; }
 
-template <class T> std::optional<T> number(std::string_view text) {
+template <class T>
+std::optional<T> number(std::string_view text) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -63,7 +64,8 @@ std::string complaint(const Option& o, const std::string& text) {
       for (const std::string& v : o.valid) all += (all.empty() ? "" : ", ") + v;
       return "one of " + all;
     }
-    default: return "";
+    default:
+      return "";
   }
 }
 
@@ -91,18 +93,31 @@ Options::~Options() = default;
 
 void Options::add(Option option) {
   option.group = group_;
-  if (std::ranges::find(options_, option.name, &Option::name) != options_.end()) throw std::logic_error("option declared twice: " + option.name);
+  if (std::ranges::find(options_, option.name, &Option::name) != options_.end())
+    throw std::logic_error("option declared twice: " + option.name);
   options_.push_back(std::move(option));
 }
 
 void Options::group(std::string title) { group_ = std::move(title); }
-void Options::flag(std::string name, std::string help) { add({.name = std::move(name), .kind = OptionKind::flag, .help = std::move(help)}); }
-void Options::toggle(std::string name, std::string help) { add({.name = std::move(name), .kind = OptionKind::toggle, .help = std::move(help)}); }
+void Options::flag(std::string name, std::string help) {
+  add({.name = std::move(name), .kind = OptionKind::flag, .help = std::move(help)});
+}
+void Options::toggle(std::string name, std::string help) {
+  add({.name = std::move(name), .kind = OptionKind::toggle, .help = std::move(help)});
+}
 void Options::text(std::string name, std::string value_name, std::string help, std::string standard) {
-  add({.name = std::move(name), .kind = OptionKind::text, .value_name = std::move(value_name), .help = std::move(help), .standard = std::move(standard)});
+  add({.name = std::move(name),
+       .kind = OptionKind::text,
+       .value_name = std::move(value_name),
+       .help = std::move(help),
+       .standard = std::move(standard)});
 }
 void Options::path(std::string name, std::string value_name, std::string help, bool must) {
-  add({.name = std::move(name), .kind = OptionKind::text, .value_name = std::move(value_name), .help = std::move(help), .is_required = must});
+  add({.name = std::move(name),
+       .kind = OptionKind::text,
+       .value_name = std::move(value_name),
+       .help = std::move(help),
+       .is_required = must});
 }
 void Options::list(std::string name, std::string value_name, std::string help) {
   add({.name = std::move(name), .kind = OptionKind::list, .value_name = std::move(value_name), .help = std::move(help)});
@@ -110,28 +125,49 @@ void Options::list(std::string name, std::string value_name, std::string help) {
 void Options::choice(std::string name, std::vector<std::string> valid, std::string help, std::string standard) {
   std::string names;
   for (const std::string& v : valid) names += (names.empty() ? "" : "|") + v;
-  add({.name = std::move(name), .kind = OptionKind::choice, .value_name = std::move(names), .help = std::move(help), .standard = std::move(standard),
+  add({.name = std::move(name),
+       .kind = OptionKind::choice,
+       .value_name = std::move(names),
+       .help = std::move(help),
+       .standard = std::move(standard),
        .valid = std::move(valid)});
 }
 void Options::integer(std::string name, std::optional<Index> standard, Index least, std::string help) {
-  add({.name = std::move(name), .kind = OptionKind::integer, .value_name = "N", .help = std::move(help), .standard = standard ? std::to_string(*standard) : "",
-       .least = static_cast<double>(least), .most = kLargest});
+  add({.name = std::move(name),
+       .kind = OptionKind::integer,
+       .value_name = "N",
+       .help = std::move(help),
+       .standard = standard ? std::to_string(*standard) : "",
+       .least = static_cast<double>(least),
+       .most = kLargest});
 }
 void Options::real(std::string name, std::optional<double> standard, double least, double most, std::string help) {
-  add({.name = std::move(name), .kind = OptionKind::real, .value_name = "X", .help = std::move(help), .standard = standard ? fmt::format("{:g}", *standard) : "",
-       .least = least, .most = most});
+  add({.name = std::move(name),
+       .kind = OptionKind::real,
+       .value_name = "X",
+       .help = std::move(help),
+       .standard = standard ? fmt::format("{:g}", *standard) : "",
+       .least = least,
+       .most = most});
 }
 void Options::positive(std::string name, std::optional<double> standard, std::string help) {
   real(std::move(name), standard, 0, kLargest, std::move(help));
   options_.back().exclusive = true;
 }
 void Options::size(std::string name, std::string standard, std::string help) {
-  add({.name = std::move(name), .kind = OptionKind::size, .value_name = "BYTES", .help = std::move(help), .standard = std::move(standard), .least = 1, .most = kMostBytes});
+  add({.name = std::move(name),
+       .kind = OptionKind::size,
+       .value_name = "BYTES",
+       .help = std::move(help),
+       .standard = std::move(standard),
+       .least = 1,
+       .most = kMostBytes});
 }
 void Options::common(unsigned which) {
   group("General");
   if (which & kSeed) integer("seed", 1, 0, "number that all random choices follow from: the same seed gives the same result");
-  if (which & kThreads) integer("threads", available_threads(), 1, "threads to compute with; results do not depend on them"), options_.back().most = 1024;
+  if (which & kThreads)
+    integer("threads", available_threads(), 1, "threads to compute with; results do not depend on them"), options_.back().most = 1024;
   if (which & kKernels) choice("kernels", {"fused", "reference"}, "fast kernels, or the formulas as the documentation shows them", "fused");
   if (which & kJson) flag("json", "print one JSON object, alone on the last line of standard output");
 }
@@ -153,7 +189,8 @@ void Options::read(Arguments arguments) {
     const auto o = std::ranges::find_if(options_, [&](const Option& option) { return "--" + option.name == arguments[i]; });
     if (o == options_.end() || !takes_value(*o)) continue;
     if (++i >= arguments.size()) throw UsageError(fmt::format("--{}: expected {}, found nothing", o->name, o->value_name));
-    if (is_known(arguments[i])) throw UsageError(fmt::format("--{}: expected {}, found the option {}", o->name, o->value_name, arguments[i]));
+    if (is_known(arguments[i]))
+      throw UsageError(fmt::format("--{}: expected {}, found the option {}", o->name, o->value_name, arguments[i]));
   }
   cxxopts::Options parser("glassformer " + command_);
   parser.allow_unrecognised_options();
@@ -171,7 +208,8 @@ void Options::read(Arguments arguments) {
   try {
     const auto result = parser.parse(static_cast<int>(argv.size()), argv.data());
     for (const std::string& a : result.unmatched()) {
-      if (a.size() > 1 && a[0] == '-') throw UsageError(fmt::format("unknown option {}{}", a, did_you_mean(a.substr(0, a.find('=')), known)));
+      if (a.size() > 1 && a[0] == '-')
+        throw UsageError(fmt::format("unknown option {}{}", a, did_you_mean(a.substr(0, a.find('=')), known)));
       throw UsageError(fmt::format("expected options, found {}", a.empty() ? "an empty argument" : a));
     }
     for (const auto& pair : result.arguments()) {
@@ -181,7 +219,8 @@ void Options::read(Arguments arguments) {
       const std::string text = negated ? (pair.value() == "true" ? "false" : "true") : pair.value();
       const auto [at, fresh] = values_.emplace(name, text);
       if (fresh || at->second == text) continue;
-      if (option.kind != OptionKind::list) throw UsageError(fmt::format("--{}: expected one value, found {} and {}", name, at->second, text));
+      if (option.kind != OptionKind::list)
+        throw UsageError(fmt::format("--{}: expected one value, found {} and {}", name, at->second, text));
       at->second += "\n" + text;
     }
   } catch (const cxxopts::exceptions::exception& error) {

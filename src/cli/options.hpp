@@ -28,10 +28,10 @@ struct Option {
   OptionKind kind = OptionKind::text;
   std::string value_name = {};  // DIR, FILE, N: what the help calls the value
   std::string help = {};
-  std::string standard = {};    // the default as it would be typed; "" none
-  std::vector<std::string> valid = {};     // choice
-  double least = 0, most = 0;              // integer, real, size
-  bool exclusive = false;                  // real: `least` itself is not allowed
+  std::string standard = {};            // the default as it would be typed; "" none
+  std::vector<std::string> valid = {};  // choice
+  double least = 0, most = 0;           // integer, real, size
+  bool exclusive = false;               // real: `least` itself is not allowed
   bool is_required = false;
   std::string group = {};
 };
@@ -56,7 +56,7 @@ class Options {
   void integer(std::string name, std::optional<Index> standard, Index least, std::string help);
   void real(std::string name, std::optional<double> standard, double least, double most, std::string help);
   void positive(std::string name, std::optional<double> standard, std::string help);  // a number above zero
-  void size(std::string name, std::string standard, std::string help);  // bytes: 500K = 500·1024, 4M = 4·1024²
+  void size(std::string name, std::string standard, std::string help);                // bytes: 500K = 500·1024, 4M = 4·1024²
   void common(unsigned which);
   void example(std::string line);
 
@@ -74,11 +74,12 @@ class Options {
   Index integer_or(const std::string& name, Index otherwise) const { return given(name) ? integer(name) : otherwise; }
   double real_or(const std::string& name, double otherwise) const { return given(name) ? real(name) : otherwise; }
 
-  Exec exec() const;               // --threads, --kernels
-  std::uint64_t seed() const;      // --seed
+  Exec exec() const;           // --threads, --kernels
+  std::uint64_t seed() const;  // --seed
   bool json() const { return is_set("json"); }
 
-  // What was given, as it would be typed (name → value; a list's values joined by newlines), and giving it again: for a run that is resumed.
+  // What was given, as it would be typed (name → value; a list's values joined by newlines), and giving it again: for a run that is
+  // resumed.
   std::map<std::string, std::string> values() const { return values_; }
   void supply(const std::string& name, const std::string& value);
   // Is this value, as it could be typed, the one that was given? Numbers are compared as numbers: 1e-3 is 0.001.

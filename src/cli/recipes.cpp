@@ -12,6 +12,7 @@ struct Recipe {
   double muon_adamw_rate;  // with Muon: the rate of what stays with AdamW; its lowest is a tenth
 };
 
+// clang-format off
 //                             steps  batch  micro  warm-up  rate  lowest   β2   with Muon
 constexpr Recipe kRecipes[] = {
     /* nanoGPT for a CPU */ {"nano", 2000, 12, 1, 100, 1e-3, 1e-4, 0.99, 3e-3},
@@ -20,6 +21,7 @@ constexpr Recipe kRecipes[] = {
     /* nanoGPT for a GPU */ {"shakespeare", 5000, 64, 1, 100, 1e-3, 1e-4, 0.99, 3e-3},
     /* GPT-2, 124M */       {"gpt2", 100000, 12, 40, 700, 6e-4, 6e-5, 0.95, 6e-4},
 };
+// clang-format on
 
 }  // namespace
 

@@ -1,11 +1,10 @@
 // sample: text from a model.
-#include "glassformer/sample/generate.hpp"
-
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
 #include "cli/terminal.hpp"
 #include "glassformer/io/adapter_directory.hpp"
 #include "glassformer/io/model_directory.hpp"
+#include "glassformer/sample/generate.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -52,8 +51,10 @@ void tell_loss(const Metadata& metadata) {
   };
   const std::string loss = get("glassformer.val_loss_nats");
   if (loss.empty()) return;
-  fmt::print(stderr, "validation loss when saved, at step {}: {} nats per token, {} bits per byte", get("glassformer.step"), loss, get("glassformer.val_bits_per_byte"));
-  if (const std::string source = get("glassformer.source_bits_per_byte"); !source.empty()) fmt::print(stderr, " (its source has {})", source);
+  fmt::print(stderr, "validation loss when saved, at step {}: {} nats per token, {} bits per byte", get("glassformer.step"), loss,
+             get("glassformer.val_bits_per_byte"));
+  if (const std::string source = get("glassformer.source_bits_per_byte"); !source.empty())
+    fmt::print(stderr, " (its source has {})", source);
   fmt::print(stderr, "\n");
 }
 
@@ -86,8 +87,9 @@ int sample_command(Arguments arguments) {
   const Generation g = generate(files.decoder, files.tokenizer, prompt, options);
   if (!o.json()) print_output("\n"), flush_output();
   for (const std::string& note : g.notes) fmt::print(stderr, "note: {}\n", note);
-  fmt::print(stderr, "{} tokens ({}), {} tokens/s, prompt of {} read in {:.1f} ms{}\n", g.ids.size(), g.stopped_by == "length" ? "as many as asked" : "ended by " + g.stopped_by,
-             grouped(static_cast<long long>(g.tokens_per_s())), g.prompt_ids.size(), g.prefill_ms, options.use_cache ? "" : ", without the cache");
+  fmt::print(stderr, "{} tokens ({}), {} tokens/s, prompt of {} read in {:.1f} ms{}\n", g.ids.size(),
+             g.stopped_by == "length" ? "as many as asked" : "ended by " + g.stopped_by, grouped(static_cast<long long>(g.tokens_per_s())),
+             g.prompt_ids.size(), g.prefill_ms, options.use_cache ? "" : ", without the cache");
   if (o.json()) {
     JsonLine()
         .add("prompt", std::string_view(prompt))

@@ -19,10 +19,10 @@ Terminal terminal(std::FILE* stream);  // stdout or stderr
 class ProgressLine {
  public:
   ProgressLine();
-  ~ProgressLine();                        // removes the line
-  void update(const std::string& line);   // as often as you like
-  void keep(const std::string& line);     // a line that stays, below those before it
-  bool due() const;                       // would `update` show something? for lines that are costly to make
+  ~ProgressLine();                       // removes the line
+  void update(const std::string& line);  // as often as you like
+  void keep(const std::string& line);    // a line that stays, below those before it
+  bool due() const;                      // would `update` show something? for lines that are costly to make
 
  private:
   using Clock = std::chrono::steady_clock;

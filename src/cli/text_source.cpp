@@ -15,7 +15,8 @@ void declare_text_source(Options& o) {
 }
 
 TextSource read_text_source(const Options& o, std::uint64_t seed) {
-  require_usage(o.given("data") != o.given("corpus"), "expected either --data FILE or --corpus stories|support, found {}", o.given("data") ? "both" : "neither");
+  require_usage(o.given("data") != o.given("corpus"), "expected either --data FILE or --corpus stories|support, found {}",
+                o.given("data") ? "both" : "neither");
   require_usage(o.given("corpus") || !o.given("corpus-bytes"), "--corpus-bytes: expected --corpus beside it, found --data");
   TextSource source;
   if (o.given("corpus")) {

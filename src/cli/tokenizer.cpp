@@ -22,9 +22,12 @@ std::string shown(std::string_view bytes) {
   std::string out;
   for (const char c : bytes) {
     const auto u = static_cast<unsigned char>(c);
-    if (c == '\n') out += "\\n";
-    else if (u < 32 || u >= 127) out += fmt::format("\\x{:02x}", u);
-    else out += c;
+    if (c == '\n')
+      out += "\\n";
+    else if (u < 32 || u >= 127)
+      out += fmt::format("\\x{:02x}", u);
+    else
+      out += c;
   }
   return out;
 }
@@ -47,12 +50,14 @@ int train(Arguments arguments) {
   if (o.given("special")) options.special = o.texts("special");
   if (o.is_set("no-special")) options.special.clear();
   const Index wanted = options.vocab_size - 256 - static_cast<Index>(options.special.size());
-  require_usage(wanted >= 0, "--vocab-size: expected at least 256 bytes and {} special tokens, found {}", options.special.size(), options.vocab_size);
+  require_usage(wanted >= 0, "--vocab-size: expected at least 256 bytes and {} special tokens, found {}", options.special.size(),
+                options.vocab_size);
   const auto start = std::chrono::steady_clock::now();
   ProgressLine progress;
   options.on_merge = [&](const Merge& m) {
     if (progress.due()) {
-      progress.update(fmt::format("merge {} of {}: \"{}\" + \"{}\", {} times", m.rank + 1, wanted, shown(m.left_bytes), shown(m.right_bytes), grouped(m.count)));
+      progress.update(fmt::format("merge {} of {}: \"{}\" + \"{}\", {} times", m.rank + 1, wanted, shown(m.left_bytes),
+                                  shown(m.right_bytes), grouped(m.count)));
     }
   };
   const Tokenizer tokenizer = train_bpe(source.text, options);
@@ -69,11 +74,17 @@ int train(Arguments arguments) {
   }
   const auto merges = static_cast<Index>(tokenizer.merges().size());
   const double per_byte = static_cast<double>(tokenizer.encode(source.text).size()) / static_cast<double>(source.text.size());
-  progress.keep(fmt::format("{}: {} tokens, {} merges in {:.2f} s; {:.3f} tokens per byte of {}", out.string(), tokenizer.vocab_size(), merges, seconds, per_byte,
-                            source.name));
+  progress.keep(fmt::format("{}: {} tokens, {} merges in {:.2f} s; {:.3f} tokens per byte of {}", out.string(), tokenizer.vocab_size(),
+                            merges, seconds, per_byte, source.name));
   if (merges < wanted) progress.keep(fmt::format("fewer merges than asked: after {} no pair occurs twice", merges));
   if (o.json()) {
-    JsonLine().add("vocab_size", tokenizer.vocab_size()).add("merges", merges).add("seconds", seconds).add("tokens_per_byte", per_byte).add("out", out.string()).print();
+    JsonLine()
+        .add("vocab_size", tokenizer.vocab_size())
+        .add("merges", merges)
+        .add("seconds", seconds)
+        .add("tokens_per_byte", per_byte)
+        .add("out", out.string())
+        .print();
   }
   return 0;
 }
@@ -113,8 +124,10 @@ int encode(Arguments arguments) {
   }
   std::string out;
   for (const Token id : ids) {
-    if (o.is_set("pieces")) out += fmt::format("{}\t{}\n", id, shown(tokenizer.token_bytes(id)));
-    else out += fmt::format("{}{}", out.empty() ? "" : " ", id);
+    if (o.is_set("pieces"))
+      out += fmt::format("{}\t{}\n", id, shown(tokenizer.token_bytes(id)));
+    else
+      out += fmt::format("{}{}", out.empty() ? "" : " ", id);
   }
   print_output(o.is_set("pieces") ? out : out + "\n");
   return 0;
@@ -143,17 +156,18 @@ int decode(Arguments arguments) {
   if (!o.parse(arguments)) return 0;
   const Tokenizer tokenizer = read_tokenizer(o);
   const std::string text = tokenizer.decode(parse_ids(o.given("ids") ? o.text("ids") : standard_input()));
-  if (o.json()) JsonLine().add("text", std::string_view(text)).print();
-  else print_output(text);
+  if (o.json())
+    JsonLine().add("text", std::string_view(text)).print();
+  else
+    print_output(text);
   return 0;
 }
 
 }  // namespace
 
 int tokenizer_command(Arguments arguments) {
-  static constexpr Command kCommands[] = {{"train", "learns a byte-level BPE from a text", train},
-                                          {"encode", "text to ids", encode},
-                                          {"decode", "ids to text", decode}};
+  static constexpr Command kCommands[] = {
+      {"train", "learns a byte-level BPE from a text", train}, {"encode", "text to ids", encode}, {"decode", "ids to text", decode}};
   return dispatch("glassformer tokenizer", "Text to token ids and back.", kCommands, arguments);
 }
 

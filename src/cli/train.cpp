@@ -33,8 +33,8 @@ Options declare() {
 TokenSplit split(const Options& o, const TextSource& source, const Tokenizer& tokenizer, Index context) {
   TokenSplit tokens = split_tokens(encode_text(tokenizer, source), o.real("val-fraction"));
   if (static_cast<Index>(tokens.train.size()) <= context || tokens.val.size() < 2) {
-    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}", source.name, context,
-                              tokens.train.size(), tokens.val.size()));
+    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
+                              source.name, context, tokens.train.size(), tokens.val.size()));
   }
   return tokens;
 }
@@ -55,15 +55,19 @@ Index bytes_of(const Tokenizer& tokenizer, std::span<const Token> ids) {
   return bytes;
 }
 
-void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens, const Decoder<float>& model, const TrainOptions& t) {
+void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens, const Decoder<float>& model,
+              const TrainOptions& t) {
   const ModelConfig& c = model.config;
-  fmt::print(stderr, "text       {}: {} bytes, {} tokens to train on, {} to validate\n", source.name, grouped(static_cast<long long>(source.text.size())),
-             grouped(static_cast<long long>(tokens.train.size())), grouped(static_cast<long long>(tokens.val.size())));
-  fmt::print(stderr, "model      {} layers, {} heads ({} of keys and values), width {}, MLP {} ({}), context {}, {} positions, {}, vocabulary {}: {} parameters\n", c.layers,
-             c.heads, c.kv_heads, c.width, c.hidden, choice_name(c.mlp), c.context, choice_name(c.position), choice_name(c.norm), c.vocab,
-             grouped(model.arena.layout().parameters()));
-  fmt::print(stderr, "training   {} steps of {} x {} tokens, rate {:g} to {:g}{}\n", grouped(t.steps), t.batch * t.accumulate, c.context, t.rate, t.min_rate,
-             t.muon ? fmt::format(", Muon at {:g} on the hidden matrices", t.muon_rate) : "");
+  fmt::print(stderr, "text       {}: {} bytes, {} tokens to train on, {} to validate\n", source.name,
+             grouped(static_cast<long long>(source.text.size())), grouped(static_cast<long long>(tokens.train.size())),
+             grouped(static_cast<long long>(tokens.val.size())));
+  fmt::print(stderr,
+             "model      {} layers, {} heads ({} of keys and values), width {}, MLP {} ({}), context {}, {} positions, {}, vocabulary {}: "
+             "{} parameters\n",
+             c.layers, c.heads, c.kv_heads, c.width, c.hidden, choice_name(c.mlp), c.context, choice_name(c.position), choice_name(c.norm),
+             c.vocab, grouped(model.arena.layout().parameters()));
+  fmt::print(stderr, "training   {} steps of {} x {} tokens, rate {:g} to {:g}{}\n", grouped(t.steps), t.batch * t.accumulate, c.context,
+             t.rate, t.min_rate, t.muon ? fmt::format(", Muon at {:g} on the hidden matrices", t.muon_rate) : "");
   fmt::print(stderr, "expected   {:.4f} nats per token at the start (ln {})", std::log(static_cast<double>(c.vocab)), c.vocab);
   if (source.bits_per_byte) {
     const double bytes_per_token = static_cast<double>(bytes_of(tokenizer, tokens.val)) / static_cast<double>(tokens.val.size());
@@ -74,8 +78,9 @@ void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenS
 }
 
 void finish(const Options& o, const RunResult& r, const TextSource& source) {
-  fmt::print(stderr, "done       {} steps in {}, {} tokens/s; best at step {}: {:.4f} nats per token, {:.4f} bits per byte", grouped(r.steps), duration(r.seconds),
-             grouped(static_cast<long long>(r.tokens_per_s)), r.best_step, r.val_loss_nats, r.val_bits_per_byte);
+  fmt::print(stderr, "done       {} steps in {}, {} tokens/s; best at step {}: {:.4f} nats per token, {:.4f} bits per byte",
+             grouped(r.steps), duration(r.seconds), grouped(static_cast<long long>(r.tokens_per_s)), r.best_step, r.val_loss_nats,
+             r.val_bits_per_byte);
   if (source.bits_per_byte) fmt::print(stderr, ", {:.4f} above the source", r.val_bits_per_byte - *source.bits_per_byte);
   fmt::print(stderr, "\nmodel      {}\nnext       glassformer sample --model {} --max-tokens 200\n", o.text("out"), o.text("out"));
 }
@@ -85,7 +90,8 @@ void finish(const Options& o, const RunResult& r, const TextSource& source) {
 int train_command(Arguments arguments) {
   Options o = declare();
   if (!o.parse(arguments)) return 0;
-  require_usage(o.is_set("resume") || o.text("tokenizer") == "bpe" || !o.given("vocab-size"), "--vocab-size: expected --tokenizer bpe beside it, found {}", o.text("tokenizer"));
+  require_usage(o.is_set("resume") || o.text("tokenizer") == "bpe" || !o.given("vocab-size"),
+                "--vocab-size: expected --tokenizer bpe beside it, found {}", o.text("tokenizer"));
   check_out(o);
   const bool resume = o.is_set("resume");
   const std::filesystem::path last = std::filesystem::path(o.text("out")) / "last";
@@ -126,7 +132,10 @@ int train_command(Arguments arguments) {
   const RunResult result = run_and_show(o, run);
   const int code = result.interrupted ? interrupted_exit(o, result) : 0;
   if (!result.interrupted) finish(o, result, source);
-  if (o.json()) run_json(result, model.arena.layout().parameters(), o.text("out")).add("source_bits_per_byte", source.bits_per_byte.value_or(NAN)).print();
+  if (o.json())
+    run_json(result, model.arena.layout().parameters(), o.text("out"))
+        .add("source_bits_per_byte", source.bits_per_byte.value_or(NAN))
+        .print();
   return code;
 }
 

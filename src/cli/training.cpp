@@ -77,18 +77,21 @@ void check_out(const Options& o) {
   require_usage(!(o.is_set("resume") && o.is_set("overwrite")), "expected either --resume or --overwrite, found both");
   std::error_code error;
   if (o.is_set("resume")) {
-    if (!fs::exists(out / "last", error)) throw Failure(fmt::format("{}: expected a run to resume (a directory last in it), found none", out.string()));
+    if (!fs::exists(out / "last", error))
+      throw Failure(fmt::format("{}: expected a run to resume (a directory last in it), found none", out.string()));
   } else if (fs::exists(out, error)) {
     if (!fs::is_directory(out, error)) throw Failure(fmt::format("{}: expected a directory to save to, found a file", out.string()));
     if (holds_run(out)) {
-      if (!o.is_set("overwrite")) throw Failure(fmt::format("{}: expected a new directory, found a model in it; give --resume or --overwrite", out.string()));
+      if (!o.is_set("overwrite"))
+        throw Failure(fmt::format("{}: expected a new directory, found a model in it; give --resume or --overwrite", out.string()));
     } else if (!fs::is_empty(out, error) && !fs::exists(out / "metrics.jsonl", error)) {
       throw Failure(fmt::format("{}: expected a new or empty directory, found other files in it", out.string()));
     }
   }
   fs::path existing = fs::absolute(out, error);
   while (!existing.empty() && !fs::exists(existing, error)) existing = existing.parent_path();
-  if (existing == fs::absolute(out, error) && existing.has_parent_path() && ::access(existing.parent_path().c_str(), W_OK) != 0 && ::access(existing.c_str(), W_OK) == 0) {
+  if (existing == fs::absolute(out, error) && existing.has_parent_path() && ::access(existing.parent_path().c_str(), W_OK) != 0 &&
+      ::access(existing.c_str(), W_OK) == 0) {
     existing = existing.parent_path();  // saving writes a sibling first
   }
   if (::access(existing.c_str(), W_OK) != 0) throw Failure(fmt::format("{}: could not be saved: {}", out.string(), std::strerror(errno)));
@@ -122,10 +125,12 @@ void supply_recorded(Options& o, const std::string& file, const Metadata& metada
     const std::string name = key.substr(kPrefix.size());
     if (!given.contains(name)) {
       const bool other_text = (name == "data" && given.contains("corpus")) || (name == "corpus" && given.contains("data"));
-      require_usage(!other_text, "--{}: expected the run's own {} ({}), or none, found another", name == "data" ? "corpus" : "data", name, value);
+      require_usage(!other_text, "--{}: expected the run's own {} ({}), or none, found another", name == "data" ? "corpus" : "data", name,
+                    value);
       o.supply(name, value);
     } else {
-      require_usage(kNotRecorded.contains(name) || o.same(name, value), "--{}: expected {}, as the run in {} has it, or none, found {}", name, value, file, given.at(name));
+      require_usage(kNotRecorded.contains(name) || o.same(name, value), "--{}: expected {}, as the run in {} has it, or none, found {}",
+                    name, value, file, given.at(name));
     }
   }
   if (found == 0) throw Failure(fmt::format("{}: expected the options of a run in its metadata, found none", file));
@@ -152,20 +157,25 @@ RunResult run_and_show(const Options& o, const Run& run) {
   options.on_step = [&](const RunProgress& p) { display(p); };
   options.interrupted = interrupted;
   catch_interrupt();
-  return checked(run_training(*run.trainer, run.batches, [&] { return run.files(run.record->metadata(run.trainer->steps_done())); }, options));
+  return checked(run_training(
+      *run.trainer, run.batches, [&] { return run.files(run.record->metadata(run.trainer->steps_done())); }, options));
 }
 
 JsonLine run_json(const RunResult& r, Index parameters, const std::string& out) {
   JsonLine json;
   json.add("steps", r.steps).add("parameters", parameters).add("train_loss_nats", r.train_loss_nats).add("val_loss_nats", r.val_loss_nats);
   json.add("val_bits_per_byte", r.val_bits_per_byte).add("val_accuracy", r.val_accuracy).add("best_step", r.best_step);
-  return json.add("seconds", r.seconds).add("tokens_per_s", r.tokens_per_s).add("model", std::string_view(out)).add("interrupted", r.interrupted);
+  return json.add("seconds", r.seconds)
+      .add("tokens_per_s", r.tokens_per_s)
+      .add("model", std::string_view(out))
+      .add("interrupted", r.interrupted);
 }
 
 int interrupted_exit(const Options& o, const RunResult& r) {
   // An adapter's run must be told its model again: a model is no option of a run but what it stands on.
   const std::string model = o.command() == "lora train" ? " --model " + o.text("model") : "";
-  fmt::print(stderr, "interrupted after step {} and saved; go on with: glassformer {} --out {} --resume{}\n", r.steps, o.command(), o.text("out"), model);
+  fmt::print(stderr, "interrupted after step {} and saved; go on with: glassformer {} --out {} --resume{}\n", r.steps, o.command(),
+             o.text("out"), model);
   return 130;
 }
 

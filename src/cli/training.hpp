@@ -14,8 +14,8 @@ namespace glassformer::cli {
 // --eval-every, --out, --resume, --overwrite.
 void declare_run_options(Options&, const std::string& what);
 
-// Throws Failure when the directory cannot take the run: it holds one already (without --resume or --overwrite), is a file, has other things in
-// it, or may not be written. Better now than at the first save.
+// Throws Failure when the directory cannot take the run: it holds one already (without --resume or --overwrite), is a file, has other
+// things in it, or may not be written. Better now than at the first save.
 void check_out(const Options&);
 
 // What a run writes into its checkpoints' metadata, so that --resume needs no other option.
