@@ -14,7 +14,14 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Enough independent chains to fill two multiply-add units of four cycles' latency.
-typedef float Lanes __attribute__((vector_size(64)));
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+typedef float Lanes __attribute__((vector_size(kVectorBytes)));
 constexpr int kChains = 12;
 
 float multiply_adds(Index iterations, float x) {
@@ -24,7 +31,7 @@ float multiply_adds(Index iterations, float x) {
     for (int c = 0; c < kChains; ++c) sum[c] = sum[c] * factor + term;
   }
   float total = 0;
-  for (const Lanes& s : sum) total += s[0] + s[7];
+  for (const Lanes& s : sum) total += s[0] + s[3];
   return total;
 }
 
@@ -32,7 +39,7 @@ float multiply_adds(Index iterations, float x) {
 
 double fma_peak_gflops(int threads, double seconds) {
   constexpr Index kIterations = 1 << 16;
-  constexpr double kFlops = 2.0 * 16 * kChains * kIterations;
+  constexpr double kFlops = 2.0 * (kVectorBytes / 4) * kChains * kIterations;
   std::vector<double> done(static_cast<std::size_t>(threads)), took(done.size());
   std::vector<float> keep(done.size());
   parallel_for(threads, threads, [&](Index t) {

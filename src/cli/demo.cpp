@@ -9,6 +9,7 @@
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
 #include "cli/terminal.hpp"
+#include "cli/text_source.hpp"
 #include "glassformer/data/corpus.hpp"
 #include "glassformer/explain/attention.hpp"
 #include "glassformer/io/adapter_directory.hpp"
@@ -20,12 +21,12 @@ namespace glassformer::cli {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr Index kVocabulary = 512;
+constexpr Index kVocabulary = 1024;
 
 Options declare() {
   Options o("demo", "The whole story in about two minutes: a corpus, a tokenizer, a decoder, its text, the KV cache, an adapter.");
   o.path("out", "DIR", "where the corpus, the models and the adapter are left (default glassformer-demo)");
-  o.integer("steps", 1000, 10, "steps of training");
+  o.integer("steps", 1100, 10, "steps of training");
   o.integer("lora-steps", 150, 10, "steps of adapting");
   o.common(kSeed | kThreads | kJson);
   o.example("glassformer demo");
@@ -126,7 +127,7 @@ class Demo {
   void train() {
     chapter(4, "Training", "Forward, loss, backward by hand, one step of Muon and AdamW, and again. Watch the distance to the source shrink.");
     run(train_command, "train",
-        {"--data", path("stories.txt"), "--source-bits-per-byte", fmt::format("{:.4f}", source_bits_per_byte(CorpusKind::stories)), "--tokenizer", path("tokenizer.json"),
+        {"--corpus", "stories", "--tokenizer", path("tokenizer.json"),
          "--preset", "stories", "--muon", "--steps", number(o_.integer("steps")), "--eval-every", number(std::max<Index>(1, o_.integer("steps") / 4)), "--seed",
          number(seed()), "--threads", number(exec_.threads), "--out", path("model"), "--overwrite"});
   }
@@ -147,8 +148,10 @@ class Demo {
   }
 
   Score held_out(CorpusKind kind, std::uint64_t other_seed) const {
-    const Corpus text = make_corpus(kind, 100000, other_seed);
-    return score_tokens(*model_, *tokenizer_, tokenizer_->encode(text.text), model_->config.context, exec_);
+    Corpus corpus = make_corpus(kind, 100000, other_seed);
+    TextSource source;
+    source.text = std::move(corpus.text), source.documents = std::move(corpus.documents);
+    return score_tokens(*model_, *tokenizer_, encode_text(*tokenizer_, source, document_separator(model_->config)), model_->config.context, exec_);
   }
 
   // The head that looks furthest back on average, read on the beginning of a tale.
@@ -191,7 +194,7 @@ class Demo {
     chapter(8, "Adapting it with LoRA",
             "The model knows tales. Dialogues of a customer service are another language to it. LoRA leaves every weight as it is and\n"
             "trains a low-rank change beside each linear layer.");
-    const std::string prompt = "Customer: Hi, ";
+    const std::string prompt = "Customer:";
     const double before = held_out(CorpusKind::support, seed() + 2000).bits_per_byte();
     print_output(fmt::format("  before: {}\n\n", sample(*model_, prompt, 40)));
     run(lora_command, "lora",

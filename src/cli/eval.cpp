@@ -30,7 +30,7 @@ int eval_command(Arguments arguments) {
   }
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
   const TextSource source = read_text_source(o, o.seed());
-  const std::vector<Token> ids = encode_text(files.tokenizer, source);
+  const std::vector<Token> ids = encode_text(files.tokenizer, source, document_separator(files.decoder.config));
   if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));
   const Index context = o.integer_or("context", files.decoder.config.context);
   require_usage(files.decoder.config.position != Position::learned || context <= files.decoder.config.context,

@@ -71,16 +71,17 @@ struct Lessons {
 Lessons windows(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t,
                 double val_fraction) {
   const Index context = model.config.context;
-  auto tokens = std::make_shared<const TokenSplit>(split_tokens(encode_text(tokenizer, source), val_fraction));
+  auto tokens = std::make_shared<const TokenSplit>(split_tokens(encode_text(tokenizer, source, document_separator(model.config)), val_fraction));
   if (static_cast<Index>(tokens->train.size()) <= context || tokens->val.size() < 2) {
     throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
                               source.name, context, tokens->train.size(), tokens->val.size()));
   }
   const RandomStream stream = RandomStream{t.seed}.at("batches");
-  return {[tokens, t, context, stream](Index step, Index micro) {
-            return random_batch(tokens->train, t.batch, context, stream, static_cast<std::uint64_t>(step * t.accumulate + micro));
+  const std::optional<Token> separator = document_separator(model.config);
+  return {[tokens, t, context, stream, separator](Index step, Index micro) {
+            return random_batch(tokens->train, t.batch, context, stream, static_cast<std::uint64_t>(step * t.accumulate + micro), separator);
           },
-          whole_split(tokens->val, context, std::max<Index>(1, 2048 / context)),
+          whole_split(tokens->val, context, std::max<Index>(1, 2048 / context), separator),
           fmt::format("{} tokens to train on, {} to validate", tokens->train.size(), tokens->val.size())};
 }
 
@@ -94,6 +95,7 @@ Lessons answers(const TextSource& source, const Tokenizer& tokenizer, const Deco
   try {
     for (const auto& [prompt, answer] : prompts_and_answers(source.text)) {
       Example e{tokenizer.encode(prompt), tokenizer.encode(answer)};
+      if (const auto start = document_separator(model.config)) e.prompt.insert(e.prompt.begin(), *start);
       if (static_cast<Index>(e.answer.size()) > context)
         ++too_long;
       else
@@ -176,6 +178,7 @@ int train(Arguments arguments) {
   RunRecord record(o, source);
   Run run;
   run.trainer = &trainer, run.batches = lessons.batches, run.record = &record, run.validate = validate;
+  run.expected = fmt::format("before {:.4f}", before);
   if (!o.is_set("answers-only")) run.source_bits = source.bits_per_byte;  // answers alone are another text
   run.files = [&](const Metadata& metadata) { return adapter_files(adapter, model.config, o.text("model"), metadata); };
   const RunResult result = run_and_show(o, run);

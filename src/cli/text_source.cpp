@@ -5,28 +5,52 @@
 #include "glassformer/data/dataset.hpp"
 
 namespace glassformer::cli {
+namespace {
+
+// "\\n" as it is typed in a shell is a newline.
+std::string unescaped(std::string text) {
+  for (std::size_t at = 0; (at = text.find("\\n", at)) != std::string::npos; ++at) text.replace(at, 2, "\n");
+  return text;
+}
+
+// Offsets of the documents of a text, each of which ends with `end`.
+std::vector<Index> documents_of(const std::string& text, const std::string& end) {
+  require_usage(!end.empty(), "--document-end: expected a text, found an empty one");
+  std::vector<Index> starts = {0};
+  for (std::size_t at = text.find(end); at != std::string::npos && at + end.size() < text.size(); at = text.find(end, at + end.size())) {
+    starts.push_back(static_cast<Index>(at + end.size()));
+  }
+  return starts;
+}
+
+}  // namespace
 
 void declare_text_source(Options& o) {
   o.group("Text");
   o.path("data", "FILE", "text to read");
   o.choice("corpus", {"stories", "support"}, "instead of --data: a generated text whose entropy is known");
   o.size("corpus-bytes", "4M", "how much text to generate");
+  o.text("document-end", "TEXT", "with --data: documents end with this text (\\n for a newline) and are learned apart from each other, each after a start token");
   o.positive("source-bits-per-byte", {}, "with --data: the entropy of the source, where you know it; shown beside the loss");
 }
 
 TextSource read_text_source(const Options& o, std::uint64_t seed) {
   require_usage(o.given("data") != o.given("corpus"), "expected either --data FILE or --corpus stories|support, found {}",
                 o.given("data") ? "both" : "neither");
+  require_usage(!o.given("corpus") || !o.given("document-end"), "--document-end: expected --data beside it, found --corpus, whose documents are known");
   require_usage(o.given("corpus") || !o.given("corpus-bytes"), "--corpus-bytes: expected --corpus beside it, found --data");
   TextSource source;
   if (o.given("corpus")) {
     const CorpusKind kind = checked(corpus_kind(o.text("corpus")));
     source.name = "corpus " + o.text("corpus");
-    source.text = make_corpus(kind, o.integer("corpus-bytes"), seed).text;
+    Corpus corpus = make_corpus(kind, o.integer("corpus-bytes"), seed);
+    source.text = std::move(corpus.text);
+    source.documents = std::move(corpus.documents);
     source.bits_per_byte = source_bits_per_byte(kind);
   } else {
     source.name = o.text("data");
     source.text = checked(read_text(source.name));
+    if (o.given("document-end")) source.documents = documents_of(source.text, unescaped(o.text("document-end")));
   }
   if (o.given("source-bits-per-byte")) source.bits_per_byte = o.real("source-bits-per-byte");
   return source;
@@ -40,7 +64,7 @@ Tokenizer choose_tokenizer(const std::string& choice, const TextSource& source, 
       ProgressLine progress;
       BpeOptions options;
       options.vocab_size = vocab_size;
-      options.special.clear();  // the text has no document bounds of its own
+      if (source.documents.empty()) options.special.clear();  // no documents: no token to stand before each
       options.on_merge = [&](const Merge& m) {
         if (progress.due()) progress.update(fmt::format("tokenizer: {} of {} merges", m.rank + 1, vocab_size - 256));
       };
@@ -52,9 +76,18 @@ Tokenizer choose_tokenizer(const std::string& choice, const TextSource& source, 
   return checked(load_tokenizer(choice));
 }
 
-std::vector<Token> encode_text(const Tokenizer& tokenizer, const TextSource& source) {
+std::vector<Token> encode_text(const Tokenizer& tokenizer, const TextSource& source, std::optional<Token> start) {
   try {
-    return tokenizer.encode_with_special(source.text);
+    if (!start || source.documents.empty()) return tokenizer.encode_with_special(source.text);
+    std::vector<Token> ids;
+    for (std::size_t d = 0; d < source.documents.size(); ++d) {
+      const auto begin = static_cast<std::size_t>(source.documents[d]);
+      const std::size_t end = d + 1 < source.documents.size() ? static_cast<std::size_t>(source.documents[d + 1]) : source.text.size();
+      const std::vector<Token> document = tokenizer.encode_with_special(std::string_view(source.text).substr(begin, end - begin));
+      ids.push_back(*start);
+      ids.insert(ids.end(), document.begin(), document.end());
+    }
+    return ids;
   } catch (const std::invalid_argument& error) {
     throw Failure(fmt::format("{}: {}", source.name, error.what()));
   }

@@ -11,6 +11,7 @@ struct TextSource {
   std::string name;  // the file, or "corpus stories"
   std::string text;
   std::optional<double> bits_per_byte;  // entropy rate of the source, where it is known
+  std::vector<Index> documents;         // byte offset of each document, where they are known: a generated corpus, or --document-end
 };
 
 // --data FILE, or --corpus KIND with --corpus-bytes; --source-bits-per-byte for a file whose source is known.
@@ -22,7 +23,8 @@ TextSource read_text_source(const Options&, std::uint64_t seed);
 // Errors carry the name of the text or of the tokenizer's file.
 Tokenizer choose_tokenizer(const std::string& choice, const TextSource&, Index vocab_size);
 
-// The ids of a text to train or score on: a special token that the text spells, such as <|endoftext|>, is that token.
-std::vector<Token> encode_text(const Tokenizer&, const TextSource&);
+// The ids of a text to train or score on: a special token that the text spells, such as <|endoftext|>, is that token. With `start`, that token
+// stands before each document.
+std::vector<Token> encode_text(const Tokenizer&, const TextSource&, std::optional<Token> start = std::nullopt);
 
 }  // namespace glassformer::cli

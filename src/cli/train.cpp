@@ -30,8 +30,8 @@ Options declare() {
 }
 
 // Training and validation tokens, enough of both.
-TokenSplit split(const Options& o, const TextSource& source, const Tokenizer& tokenizer, Index context) {
-  TokenSplit tokens = split_tokens(encode_text(tokenizer, source), o.real("val-fraction"));
+TokenSplit split(const Options& o, const TextSource& source, const Tokenizer& tokenizer, Index context, std::optional<Token> start) {
+  TokenSplit tokens = split_tokens(encode_text(tokenizer, source, start), o.real("val-fraction"));
   if (static_cast<Index>(tokens.train.size()) <= context || tokens.val.size() < 2) {
     throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
                               source.name, context, tokens.train.size(), tokens.val.size()));
@@ -39,20 +39,30 @@ TokenSplit split(const Options& o, const TextSource& source, const Tokenizer& to
   return tokens;
 }
 
-ModelConfig configuration(const Options& o, const Tokenizer& tokenizer, std::span<const Token> ids) {
+// The token that stands before each document, where the text has documents and the tokenizer such a token.
+std::optional<Token> start_token(const TextSource& source, const Tokenizer& tokenizer) {
+  return source.documents.empty() ? std::nullopt : tokenizer.bos();
+}
+
+ModelConfig configuration(const Options& o, const Tokenizer& tokenizer, std::span<const Token> ids, bool documents) {
   ModelConfig c = model_options(o, checked(model_preset(o.text("preset"))));
   c.vocab = tokenizer.vocab_size();
   // A start or end token that the text does not have would never be learned.
   const auto learned = [&](std::optional<Token> t) { return t && std::ranges::find(ids, *t) != ids.end() ? *t : Token{-1}; };
   c.bos = learned(tokenizer.bos());
   c.eos = learned(tokenizer.eos());
+  c.prepend_bos = documents && c.bos >= 0;
   return resolved(c);
 }
 
 Index bytes_of(const Tokenizer& tokenizer, std::span<const Token> ids) {
   Index bytes = 0;
-  for (const Token t : ids) bytes += static_cast<Index>(tokenizer.token_bytes(t).size());
+  for (const Token t : ids) bytes += tokenizer.is_special(t) ? 0 : static_cast<Index>(tokenizer.token_bytes(t).size());
   return bytes;
+}
+
+double source_nats_per_token(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens) {
+  return *source.bits_per_byte * std::numbers::ln2 * static_cast<double>(bytes_of(tokenizer, tokens.val)) / static_cast<double>(tokens.val.size());
 }
 
 void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens, const Decoder<float>& model,
@@ -70,9 +80,8 @@ void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenS
              t.rate, t.min_rate, t.muon ? fmt::format(", Muon at {:g} on the hidden matrices", t.muon_rate) : "");
   fmt::print(stderr, "expected   {:.4f} nats per token at the start (ln {})", std::log(static_cast<double>(c.vocab)), c.vocab);
   if (source.bits_per_byte) {
-    const double bytes_per_token = static_cast<double>(bytes_of(tokenizer, tokens.val)) / static_cast<double>(tokens.val.size());
     fmt::print(stderr, "; the source has {:.4f} bits per byte, {:.4f} nats per token: no model stays below", *source.bits_per_byte,
-               *source.bits_per_byte * bytes_per_token * std::numbers::ln2);
+               source_nats_per_token(source, tokenizer, tokens));
   }
   fmt::print(stderr, "\n");
 }
@@ -107,8 +116,9 @@ int train_command(Arguments arguments) {
   const Tokenizer tokenizer = before ? before->tokenizer : choose_tokenizer(o.text("tokenizer"), source, o.integer("vocab-size"));
   ModelConfig shape = model_options(o, checked(model_preset(o.text("preset"))));
   shape.vocab = tokenizer.vocab_size();
-  const TokenSplit tokens = split(o, source, tokenizer, resolved(shape).context);
-  const ModelConfig config = configuration(o, tokenizer, tokens.train);
+  const std::optional<Token> start = start_token(source, tokenizer);
+  const TokenSplit tokens = split(o, source, tokenizer, resolved(shape).context, start);
+  const ModelConfig config = configuration(o, tokenizer, tokens.train, start.has_value());
   if (before) {
     ModelConfig found = before->decoder.config;
     found.init_std = config.init_std, found.embedding_std = config.embedding_std;  // of the beginning: no checkpoint has them
@@ -122,10 +132,13 @@ int train_command(Arguments arguments) {
   RunRecord record(o, source);
   Run run;
   run.trainer = &trainer;
-  run.record = &record, run.vocab = config.vocab, run.source_bits = source.bits_per_byte;
+  run.record = &record, run.source_bits = source.bits_per_byte;
+  run.expected = source.bits_per_byte ? fmt::format("source {:.4f}", source_nats_per_token(source, tokenizer, tokens))
+                                      : fmt::format("guessing {:.4f}", std::log(static_cast<double>(config.vocab)));
   const RandomStream stream = RandomStream{o.seed()}.at("batches");
   run.batches = [&](Index step, Index micro) {
-    return random_batch(tokens.train, options.batch, config.context, stream, static_cast<std::uint64_t>(step * options.accumulate + micro));
+    return random_batch(tokens.train, options.batch, config.context, stream, static_cast<std::uint64_t>(step * options.accumulate + micro),
+                        document_separator(config));
   };
   run.files = [&](const Metadata& metadata) { return model_files(model, tokenizer, metadata); };
   run.validate = [&] { return score_tokens(model, tokenizer, tokens.val, config.context, options.exec); };

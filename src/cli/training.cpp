@@ -52,7 +52,7 @@ class Display {
     }
     if (!line_.due()) return;
     const std::string validation = last_ > 0 ? fmt::format("  validation {:.4f}", last_) : "";
-    line_.update(fmt::format("step {}/{}  loss {:.4f}{}  {} tokens/s  {} left", p.step.step, p.steps, smooth_, validation,
+    line_.update(fmt::format("step {}/{}  loss {:.4f} ({}){}  {} tokens/s  {} left", p.step.step, p.steps, smooth_, run_.expected, validation,
                              grouped(static_cast<long long>(p.tokens_per_s)), duration(p.seconds_left)));
   }
 

@@ -44,7 +44,7 @@ struct Run {
   std::function<std::vector<FileToSave>(const Metadata&)> files;
   std::function<Score()> validate;
   RunRecord* record = nullptr;
-  Index vocab = 0;
+  std::string expected;  // beside the loss: what it should come to
   std::optional<double> source_bits;  // per byte, where known
 };
 

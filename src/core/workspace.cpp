@@ -10,7 +10,8 @@ void* Workspace::take(std::size_t bytes) {
   bytes = std::max<std::size_t>((bytes + 63) / 64 * 64, 64);
   while (chunk_ < chunks_.size() && used_ + bytes > chunks_[chunk_].bytes) ++chunk_, used_ = 0;
   if (chunk_ == chunks_.size()) {
-    const std::size_t size = std::max<std::size_t>(bytes, std::size_t{4} << 20);
+    std::size_t size = std::max<std::size_t>(bytes, std::size_t{4} << 20);  // at least double what there is, so that a pass that grows allocates seldom
+    for (const Chunk& c : chunks_) size = std::max(size, 2 * c.bytes);
     auto* block = static_cast<std::byte*>(std::aligned_alloc(64, size));
     if (!block) throw std::bad_alloc();
     chunks_.push_back({{block, [](void* p) { std::free(p); }}, size});

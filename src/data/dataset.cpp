@@ -9,15 +9,26 @@
 namespace glassformer {
 namespace {
 
-// Appends the window ids[begin, begin + length] (length inputs, their targets one further) as one sequence, or as one a document.
-void append_window(Batch& batch, std::span<const Token> ids, Index begin, Index length, std::optional<Token> separator) {
+// Appends the window ids[begin, end], whose last token is only a target, as one sequence.
+void append_window(Batch& batch, std::span<const Token> ids, Index begin, Index end) {
+  const auto first = ids.begin() + begin, last = ids.begin() + end;
   batch.starts.push_back(static_cast<Index>(batch.inputs.size()));
-  for (Index i = 0; i < length; ++i) {
-    const Token id = ids[static_cast<std::size_t>(begin + i)];
-    if (i > 0 && separator && id == *separator) batch.starts.push_back(static_cast<Index>(batch.inputs.size()));
-    batch.inputs.push_back(id);
-    batch.targets.push_back(ids[static_cast<std::size_t>(begin + i + 1)]);
-  }
+  batch.inputs.insert(batch.inputs.end(), first, last);
+  batch.targets.insert(batch.targets.end(), first + 1, last + 1);
+}
+
+// Where the sequence that begins at `begin` ends: after `context` tokens, before the next document, before the text's last token.
+Index sequence_end(std::span<const Token> ids, Index begin, Index context, std::optional<Token> separator) {
+  const Index limit = std::min(begin + context, static_cast<Index>(ids.size()) - 1);
+  if (!separator) return limit;
+  return std::find(ids.begin() + begin + 1, ids.begin() + limit, *separator) - ids.begin();
+}
+
+// Where the sequence that holds place `at` begins, when every document is cut into pieces of `context` tokens from its start.
+Index sequence_begin(std::span<const Token> ids, Index at, Index context, Token separator) {
+  Index document = at;
+  while (document > 0 && ids[static_cast<std::size_t>(document)] != separator) --document;
+  return document + (at - document) / context * context;
 }
 
 void close(Batch& batch) { batch.starts.push_back(static_cast<Index>(batch.inputs.size())); }
@@ -63,8 +74,10 @@ Batch random_batch(std::span<const Token> ids, Index batch, Index context, const
   result.targets.reserve(static_cast<std::size_t>(batch * context));
   const RandomStream offsets = stream.at(step);
   for (Index row = 0; row < batch; ++row) {
-    const auto begin = random_below(offsets, static_cast<std::uint64_t>(row), static_cast<std::uint64_t>(n - context));
-    append_window(result, ids, static_cast<Index>(begin), context, document_separator);
+    const Index places = document_separator ? n - 1 : n - context;
+    auto begin = static_cast<Index>(random_below(offsets, static_cast<std::uint64_t>(row), static_cast<std::uint64_t>(places)));
+    if (document_separator) begin = sequence_begin(ids, begin, context, *document_separator);
+    append_window(result, ids, begin, sequence_end(ids, begin, context, document_separator));
   }
   close(result);
   return result;
@@ -76,13 +89,15 @@ std::vector<Batch> whole_split(std::span<const Token> ids, Index context, Index 
   const auto n = static_cast<Index>(ids.size());
   require(n >= 2, "whole_split: expected at least 2 tokens, found {}", n);
   std::vector<Batch> batches;
-  Index windows = 0;
-  for (Index begin = 0; begin < n - 1; begin += context, ++windows) {
-    if (windows % max_sequences == 0) {
+  Index sequences = 0;
+  for (Index begin = 0; begin < n - 1; ++sequences) {
+    if (sequences % max_sequences == 0) {
       if (!batches.empty()) close(batches.back());
       batches.emplace_back();
     }
-    append_window(batches.back(), ids, begin, std::min(context, n - 1 - begin), document_separator);
+    const Index end = sequence_end(ids, begin, context, document_separator);
+    append_window(batches.back(), ids, begin, end);
+    begin = end;
   }
   close(batches.back());
   return batches;

@@ -76,11 +76,13 @@ const std::vector<Preset>& presets() {
     nano.layers = 4, nano.heads = 4, nano.width = 128, nano.context = 64, nano.bias = false, nano.norm_bias = false;
     ModelConfig nano_llama = llama_like(4, 4, 128, 64);
     nano_llama.hidden = 344;
+    ModelConfig stories = llama_like(3, 8, 128, 256);
+    stories.tied = false, stories.embedding_std = 1;  // heads that find a word again form sooner over a large embedding
     ModelConfig gpt2;
     gpt2.layers = 12, gpt2.heads = 12, gpt2.width = 768, gpt2.context = 1024;
     ModelConfig baby;
     baby.layers = 6, baby.heads = 6, baby.width = 384, baby.context = 256, baby.bias = false, baby.norm_bias = false, baby.dropout = 0.2;
-    return std::vector<Preset>{{"nano", nano}, {"nano-llama", nano_llama}, {"stories", llama_like(4, 4, 128, 256)}, {"shakespeare", baby}, {"gpt2", gpt2}};
+    return std::vector<Preset>{{"nano", nano}, {"nano-llama", nano_llama}, {"stories", stories}, {"shakespeare", baby}, {"gpt2", gpt2}};
   }();
   return all;
 }

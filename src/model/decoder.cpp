@@ -145,6 +145,7 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
   const std::span<double> each = losses.empty() ? std::span<double>(own) : losses;
   // Who looks sees all rows at once.
   const Index rows = pass.wants("logits") || pass.wants("logits.grad") ? std::max<Index>(N, 1) : head_rows(V, N);
+  Loss loss;
   const MatrixView<S> logits = pass.workspace->template matrix<S>(std::min(rows, N), V);
   for (Index begin = 0; begin < N; begin += rows) {
     const Index n = std::min(rows, N - begin);
@@ -152,7 +153,7 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
     auto block = (*logits).topRows(n);
     const auto at = static_cast<std::size_t>(begin), count = static_cast<std::size_t>(n);
     decoder_logits<S>(m, pass, part, block);
-    ops::cross_entropy<S>(block, targets.subspan(at, count), each.subspan(at, count), grads != nullptr, scale, pass.exec);
+    loss.correct += ops::cross_entropy<S>(block, targets.subspan(at, count), each.subspan(at, count), grads != nullptr, scale, pass.exec);
     if (!grads) continue;
     pass.visit("logits.grad", block);
     ops::linear_backward_input<S>(block, m.unembed, (*dhidden).middleRows(begin, n), pass.exec);  // forward was: logits = hidden·Uᵀ
@@ -160,7 +161,6 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
   }
   if (grads) decoder_backward<S>(m, pass, ids, *saved, *dhidden, *grads);
 
-  Loss loss;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     loss.sum_nats += each[i];
     loss.count += targets[i] >= 0;

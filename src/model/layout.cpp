@@ -95,7 +95,8 @@ template <class S> void initialize(Decoder<S>& m, std::uint64_t seed) {
       continue;
     }
     const bool residual = info.name.ends_with("attn.out.weight") || info.name.ends_with("mlp.down.weight");
-    const double deviation = info.kind == ParameterKind::embedding ? c.embedding_std : c.init_std / (residual ? std::sqrt(2.0 * static_cast<double>(c.layers)) : 1.0);
+    // A head of its own starts small whatever the embedding: large logits would be confident nonsense.
+    const double deviation = info.name == "unembed.weight" ? c.init_std : info.kind == ParameterKind::embedding ? c.embedding_std : c.init_std / (residual ? std::sqrt(2.0 * static_cast<double>(c.layers)) : 1.0);
     const RandomStream stream = RandomStream{seed}.at("initialize").at(info.name);
     for (Index i = 0; i < view.size(); ++i) view.data[i] = static_cast<S>(deviation * random_normal(stream, static_cast<std::uint64_t>(i)));
   }

@@ -28,6 +28,8 @@ template <class A> auto sigmoid(const A& u) {
 template <class S> S normal_cdf(S x) { return S(0.5) * (S(1) + std::erf(x * static_cast<S>(std::numbers::sqrt2 / 2))); }
 template <class S> S normal_density(S x) { return std::exp(S(-0.5) * x * x) * static_cast<S>(std::numbers::inv_sqrtpi / std::numbers::sqrt2); }
 
+// A row of one's own. Eigen vectorises by the address that it writes to, and its vector exp differs from the scalar one in the last bit: results are
+// computed here, at an aligned address, and then copied, so that they do not depend on where a row lies in its matrix.
 template <class S> using Row = Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor>;
 
 }  // namespace
@@ -43,10 +45,14 @@ template <class S> void activation_forward(Activation kind, ConstMatrixRef<S> x,
       switch (kind) {
         case Activation::gelu_tanh:
           u = kRoot2OverPi<S> * row * (S(1) + kCubic<S> * row.square());
-          out = S(0.5) * row * (S(1) + tanh_by_exp(u));
+          u = tanh_by_exp(u);
+          out = S(0.5) * row * (S(1) + u);
           break;
         case Activation::gelu_exact: out = row * row.unaryExpr(&normal_cdf<S>); break;
-        case Activation::silu: out = row * sigmoid(row); break;
+        case Activation::silu:
+          u = sigmoid(row);
+          out = row * u;
+          break;
       }
     }
   });
@@ -86,9 +92,11 @@ template <class S> void swiglu_forward(ConstMatrixRef<S> x, MatrixRef<S> y, cons
   require_shape("swiglu: x", x.rows(), x.cols(), y.rows(), 2 * F);
   if (exec.kernels == Kernels::reference) return reference::swiglu_forward<S>(x, y);
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
+    Row<S> s(F);
     for (Index n = begin; n < end; ++n) {
       const auto gate = x.row(n).head(F).array(), up = x.row(n).tail(F).array();
-      y.row(n).array() = gate * sigmoid(gate) * up;
+      s = sigmoid(gate);
+      y.row(n).array() = gate * s * up;
     }
   });
 }

@@ -73,7 +73,7 @@ void mask_scores(const AttentionShape& shape, Index head, Index place, Index n, 
   for (Index i = 0; i < n; ++i) {
     S* row = scores + i * stride;
     if (slope != S(0)) {
-      for (Index j = 0; j < columns; ++j) row[j] -= slope * static_cast<S>(place + i - key - j);
+      for (Index j = 0; j < columns; ++j) row[j] -= slope * static_cast<S>(std::abs(place + i - key - j));
     }
     if (all_seen) continue;
     const Index seen_begin = shape.window > 0 ? std::max<Index>(0, place + i - shape.window + 1 - key) : 0;
@@ -85,12 +85,13 @@ void mask_scores(const AttentionShape& shape, Index head, Index place, Index n, 
 
 // p [n, columns] ⊙ dropout mask/(1 − rate), in place.
 template <class S>
-void drop(const AttentionShape& shape, Index sequence, Index head, Index query, Index n, Index key, Index columns, Index T, Index U, S* p, Index stride) {
+void drop(const AttentionShape& shape, Index sequence, Index head, Index query, Index n, Index key, Index columns, Index U, S* p, Index stride) {
   if (shape.dropout.rate <= 0) return;
   const S keep = static_cast<S>(1 / (1 - shape.dropout.rate));
+  const Dropout dropout = attention_dropout_of(shape, sequence, head);
   for (Index i = 0; i < n; ++i) {
-    const Index element = ((sequence * shape.heads + head) * T + query + i) * U + key;
-    for (Index j = 0; j < columns; ++j) p[i * stride + j] *= dropout_keeps(shape.dropout, element + j) ? keep : S(0);
+    const Index element = (query + i) * U + key;
+    for (Index j = 0; j < columns; ++j) p[i * stride + j] *= dropout_keeps(dropout, element + j) ? keep : S(0);
   }
 }
 
@@ -132,7 +133,7 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
         row = (row - now).exp();
         sum[i] += row.sum();
       }
-      drop(shape, sequence, head, query, n, key, columns, T, U, p, kKeys);
+      drop(shape, sequence, head, query, n, key, columns, U, p, kKeys);
       tile_product<S>(n, Dp, std::min(columns, U - key), p, kKeys, 1, v + key * Dp, Dp, z, Dp, true);  // z += p·v
     }
     for (Index i = 0; i < n; ++i) {
@@ -150,7 +151,7 @@ template <class S> void forward_one_query(const AttentionShape& shape, const Att
   const Index U = s.keys, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
   const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0;
   auto& scratch = thread_scratch<S>();
-  scratch.start(U + 32);
+  scratch.start(U + D + 64);
   RowMap<S> p(scratch.take(U), U - begin);
   const Row q(s.q.at(0, head), D);
   const S scale = static_cast<S>(shape.scale), slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
@@ -158,11 +159,12 @@ template <class S> void forward_one_query(const AttentionShape& shape, const Att
   const S max = p.maxCoeff();
   p = (p - max).exp();
   const S sum = p.sum();
-  drop(shape, sequence, head, 0, 1, begin, U - begin, 1, U, p.data(), U);
-  Eigen::Map<Vector<S>> z(s.z.at(0, head), D);
+  drop(shape, sequence, head, 0, 1, begin, U - begin, U, p.data(), U);
+  Eigen::Map<Vector<S>> z(scratch.take(D), D);  // aligned, wherever the row of the output lies
   z.setZero();
   for (Index j = begin; j < U; ++j) z += p(j - begin) * Row(s.v.at(j, kv), D);
   z *= S(1) / sum;
+  std::copy_n(z.data(), D, s.z.at(0, head));
   if (s.logsumexp) s.logsumexp[head] = max + std::log(sum);
 }
 
@@ -200,7 +202,7 @@ void backward_kv_head(const AttentionShape& shape, const AttentionSequence<S>& s
         tile_product<S>(n, columns, D, q, Dp, 1, kt + key, Up, p, kKeys, false);
         mask_scores(shape, head, place, n, key, columns, U, p, kKeys);
         tile_product<S>(n, columns, D, dz, Dp, 1, vt + key, Up, dp, kKeys, false);
-        drop(shape, sequence, head, query, n, key, columns, T, U, dp, kKeys);  // forward was: z = drop(P)·v
+        drop(shape, sequence, head, query, n, key, columns, U, dp, kKeys);  // forward was: z = drop(P)·v
         for (Index i = 0; i < n; ++i) {
           RowMap<S> row(p + i * kKeys, columns), drow(dp + i * kKeys, columns);
           row = (row - s.logsumexp[head * T + query + i]).exp();
@@ -208,7 +210,7 @@ void backward_kv_head(const AttentionShape& shape, const AttentionSequence<S>& s
         }
         tile_product<S>(n, Dp, seen, dp, kKeys, 1, k + key * Dp, Dp, dq, Dp, !first);
         tile_product<S>(seen, Dp, n, dp, 1, kKeys, q, Dp, dk + key * Dp, Dp, true);
-        drop(shape, sequence, head, query, n, key, columns, T, U, p, kKeys);
+        drop(shape, sequence, head, query, n, key, columns, U, p, kKeys);
         tile_product<S>(seen, Dp, n, p, 1, kKeys, dz, Dp, dv + key * Dp, Dp, true);
       }
       for (Index i = 0; i < n; ++i) {

@@ -9,7 +9,7 @@
 namespace glassformer::ops {
 namespace {
 
-// How many blocks: one for products too small to be worth a second thread, else about 8, a multiple of every likely thread number.
+// How many blocks: one for products too small to be worth a second thread, else up to 8 of at least 32 rows or columns.
 constexpr Index kSmallProduct = 64 * 64 * 64;
 constexpr Index kBlocks = 8;
 constexpr Index kBlockUnit = 16;  // block edges fall on the vector width of the kernels

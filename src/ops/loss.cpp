@@ -2,6 +2,7 @@
 #include "glassformer/ops/loss.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "glassformer/core/require.hpp"
@@ -39,12 +40,13 @@ template <class S> void softmax_backward(ConstMatrixRef<S> y, ConstMatrixRef<S> 
 }
 
 template <class S>
-void cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<double> losses, bool gradient, S scale, const Exec& exec) {
+Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<double> losses, bool gradient, S scale, const Exec& exec) {
   const Index N = logits.rows(), V = logits.cols();
   require(static_cast<Index>(targets.size()) == N && static_cast<Index>(losses.size()) == N, "cross_entropy: {} rows of logits, {} targets, {} losses", N,
           targets.size(), losses.size());
   for (const Token t : targets) require(t >= -1 && t < V, "cross_entropy: expected a target in −1 … {}, found {}", V - 1, t);
   if (exec.kernels == Kernels::reference) return reference::cross_entropy<S>(logits, targets, losses, gradient, scale);
+  std::atomic<Index> correct = 0;
   parallel_blocks(exec.threads, N, kRows, [&](Index begin, Index end) {
     for (Index n = begin; n < end; ++n) {
       const Token target = targets[static_cast<std::size_t>(n)];
@@ -56,6 +58,7 @@ void cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::spa
         continue;
       }
       const S max = row.maxCoeff(), at_target = row(target);
+      correct += at_target == max;
       if (gradient) {
         row = (row - max).exp();
         const S sum = row.sum();
@@ -67,6 +70,7 @@ void cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::spa
       }
     }
   });
+  return correct;
 }
 
 template <class S> void embedding_forward(MatrixView<S> table, std::span<const Token> ids, MatrixRef<S> y, const Exec& exec) {
@@ -90,12 +94,12 @@ template <class S> void embedding_backward(std::span<const Token> ids, ConstMatr
 
 template void softmax_forward<float>(ConstMatrixRef<float>, MatrixRef<float>, const Exec&);
 template void softmax_backward<float>(ConstMatrixRef<float>, ConstMatrixRef<float>, MatrixRef<float>, const Exec&);
-template void cross_entropy<float>(MatrixRef<float>, std::span<const Token>, std::span<double>, bool, float, const Exec&);
+template Index cross_entropy<float>(MatrixRef<float>, std::span<const Token>, std::span<double>, bool, float, const Exec&);
 template void embedding_forward<float>(MatrixView<float>, std::span<const Token>, MatrixRef<float>, const Exec&);
 template void embedding_backward<float>(std::span<const Token>, ConstMatrixRef<float>, MatrixView<float>, const Exec&);
 template void softmax_forward<double>(ConstMatrixRef<double>, MatrixRef<double>, const Exec&);
 template void softmax_backward<double>(ConstMatrixRef<double>, ConstMatrixRef<double>, MatrixRef<double>, const Exec&);
-template void cross_entropy<double>(MatrixRef<double>, std::span<const Token>, std::span<double>, bool, double, const Exec&);
+template Index cross_entropy<double>(MatrixRef<double>, std::span<const Token>, std::span<double>, bool, double, const Exec&);
 template void embedding_forward<double>(MatrixView<double>, std::span<const Token>, MatrixRef<double>, const Exec&);
 template void embedding_backward<double>(std::span<const Token>, ConstMatrixRef<double>, MatrixView<double>, const Exec&);
 

@@ -29,18 +29,18 @@ void norm_forward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView
   statistics.inverse_deviation.resize(x.rows());
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
     const auto g = (*gain).row(0).array();
+    // At an aligned address of its own: Eigen's sums depend on the address that they read, and a row must not on its place in the matrix.
+    Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor> row(x.cols());
     for (Index n = begin; n < end; ++n) {
-      const auto row = x.row(n).array();
+      row = x.row(n).array();
       const S mean = kind == Norm::layer ? row.sum() / C : S(0);
       const S variance = (row - mean).square().sum() / C;
       const S inverse = S(1) / std::sqrt(variance + epsilon);
       statistics.mean(n) = mean;
       statistics.inverse_deviation(n) = inverse;
-      if (bias) {
-        y.row(n).array() = (row - mean) * inverse * g + (*bias).row(0).array();
-      } else {
-        y.row(n).array() = (row - mean) * inverse * g;
-      }
+      row = (row - mean) * inverse * g;
+      if (bias) row += (*bias).row(0).array();
+      y.row(n).array() = row;
     }
   });
 }

@@ -11,26 +11,6 @@ namespace {
 
 constexpr Index kTokensAtOnce = 2048;
 
-// Counts where the target was the model's first choice; sees the logits of every block of rows in order.
-class FirstChoice : public Trace<float> {
- public:
-  explicit FirstChoice(std::span<const Token> targets) : targets_(targets) {}
-  bool wants(std::string_view site) const override { return site == "logits"; }
-  void visit(const Site&, MatrixRef<float> logits) override {
-    for (Index n = 0; n < logits.rows(); ++n) {
-      const Token target = targets_[next_++];
-      Index best = 0;
-      if (target >= 0) logits.row(n).maxCoeff(&best), correct_ += best == target;
-    }
-  }
-  Index correct() const { return correct_; }
-
- private:
-  std::span<const Token> targets_;
-  std::size_t next_ = 0;
-  Index correct_ = 0;
-};
-
 }  // namespace
 
 double Score::perplexity() const { return std::exp(loss_nats()); }
@@ -40,27 +20,29 @@ Score score_batches(const Decoder<float>& model, const Tokenizer& tokenizer, std
   Score score;
   Workspace workspace;
   for (const Batch& batch : batches) {
-    FirstChoice first(batch.targets);
     Pass<float> pass;
-    pass.exec = exec, pass.starts = batch.starts, pass.workspace = &workspace, pass.trace = &first;
+    pass.exec = exec, pass.starts = batch.starts, pass.workspace = &workspace;
     const Loss loss = decoder_loss<float>(model, pass, batch.inputs, batch.targets, nullptr, nullptr, 1.0F);
     score.sum_nats += loss.sum_nats;
     score.tokens += loss.count;
-    score.correct += first.correct();
+    score.correct += loss.correct;
     for (const Token t : batch.targets) {
-      if (t >= 0) score.bytes += static_cast<Index>(tokenizer.token_bytes(t).size());
+      if (t >= 0 && !tokenizer.is_special(t)) score.bytes += static_cast<Index>(tokenizer.token_bytes(t).size());
     }
   }
   return score;
 }
 
+std::optional<Token> document_separator(const ModelConfig& c) { return c.prepend_bos && c.bos >= 0 ? std::optional<Token>(c.bos) : std::nullopt; }
+
 Score score_tokens(const Decoder<float>& model, const Tokenizer& tokenizer, std::span<const Token> ids, Index context, const Exec& exec) {
-  return score_batches(model, tokenizer, whole_split(ids, context, std::max<Index>(1, kTokensAtOnce / context)), exec);
+  return score_batches(model, tokenizer, whole_split(ids, context, std::max<Index>(1, kTokensAtOnce / context), document_separator(model.config)), exec);
 }
 
 double continuation_nats(const Decoder<float>& model, const Tokenizer& tokenizer, std::string_view prefix, std::string_view continuation, const Exec& exec) {
   const std::vector<Token> tail = tokenizer.encode(continuation);
   std::vector<Token> ids = tokenizer.encode(prefix);
+  if (const auto start = document_separator(model.config)) ids.insert(ids.begin(), *start);
   require(!ids.empty() && !tail.empty(), "continuation: expected a prefix and a continuation of at least one token each");
   ids.insert(ids.end(), tail.begin(), tail.end());
   const auto context = static_cast<std::size_t>(model.config.context) + 1;

@@ -42,10 +42,22 @@ class Metrics {
     std::ifstream in(file_);
     for (std::string line; steps_done > 0 && std::getline(in, line);) {
       long long step = 0;
-      if (std::sscanf(line.c_str(), "{\"step\":%lld,", &step) == 1 && step <= steps_done) text_ += line + "\n";
+      double loss = 0;
+      const int read = std::sscanf(line.c_str(), "{\"step\":%lld,\"train_loss_nats\":%lf", &step, &loss);
+      if (read < 1 || step > steps_done) continue;
+      text_ += line + "\n";
+      if (read == 2) losses_.push_back(loss);
     }
   }
-  void add(const RunProgress& p) { text_ += metrics_line(p) + "\n"; }
+  void add(const RunProgress& p) {
+    text_ += metrics_line(p) + "\n";
+    losses_.push_back(p.step.loss_nats);
+  }
+  // Mean loss of the last 100 steps, those before a resumption included.
+  double recent_loss() const {
+    const std::size_t n = std::min<std::size_t>(losses_.size(), 100);
+    return n == 0 ? std::numeric_limits<double>::quiet_NaN() : std::accumulate(losses_.end() - static_cast<std::ptrdiff_t>(n), losses_.end(), 0.0) / static_cast<double>(n);
+  }
   Expected<void> save() const {
     return save_file(file_, [this](const fs::path& path) { return write_bytes(path, text_); });
   }
@@ -53,6 +65,7 @@ class Metrics {
  private:
   fs::path file_;
   std::string text_;
+  std::vector<double> losses_;
 };
 
 }  // namespace
@@ -109,7 +122,7 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
   Metrics metrics(options.out / "metrics.jsonl", trainer.steps_done());
   bool on_disk = options.resume;  // the first save of a new run replaces the directory, later ones keep what the run put there
   RunResult result;
-  std::deque<double> losses, recent;  // of the last 100 steps; seconds of the last 20
+  std::deque<double> recent;  // seconds of the last 20 steps
   double step_seconds = 0;
   Index tokens = 0;
 
@@ -130,8 +143,7 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
     }
     const double took = seconds_since(began);
     step_seconds += took, tokens += progress.step.tokens;
-    losses.push_back(progress.step.loss_nats), recent.push_back(took);
-    if (losses.size() > 100) losses.pop_front();
+    recent.push_back(took);
     if (recent.size() > 20) recent.pop_front();
     const double mean_seconds = std::accumulate(recent.begin(), recent.end(), 0.0) / static_cast<double>(recent.size());
     progress.steps = steps;
@@ -139,12 +151,17 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
     progress.seconds_left = mean_seconds * static_cast<double>(steps - trainer.steps_done());
 
     result.interrupted = options.interrupted && options.interrupted() && trainer.steps_done() < steps;
-    const bool evaluates = trainer.steps_done() % options.eval_every == 0 || trainer.steps_done() == steps;
+    // An interrupted run that has not saved a model yet does so now: the directory must not keep another run's.
+    const bool evaluates = trainer.steps_done() % options.eval_every == 0 || trainer.steps_done() == steps || (result.interrupted && !on_disk);
     Score score;
     if (evaluates) {
       score = options.validate();
+      if (!std::isfinite(score.loss_nats())) {
+        return unexpected("{}: after step {} the validation loss is {}: training diverged; the checkpoint before is still there", options.out.string(),
+                          trainer.steps_done(), score.loss_nats());
+      }
       progress.validation = &score;
-      if (std::isfinite(score.loss_nats()) && score.loss_nats() < state.best_loss_nats) {
+      if (score.loss_nats() < state.best_loss_nats) {
         progress.best = true;
         state = {trainer.steps_done(), score.loss_nats(), score.bits_per_byte(), score.accuracy()};
         const std::vector<std::string> keep = on_disk ? std::vector<std::string>{"last"} : std::vector<std::string>{};
@@ -161,7 +178,7 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
   }
   result.steps = trainer.steps_done();
   result.best_step = state.best_step;
-  result.train_loss_nats = losses.empty() ? 0 : std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+  result.train_loss_nats = metrics.recent_loss();
   result.val_loss_nats = state.best_loss_nats, result.val_bits_per_byte = state.best_bits_per_byte, result.val_accuracy = state.best_accuracy;
   result.seconds = seconds_since(start);
   result.tokens_per_s = step_seconds > 0 ? static_cast<double>(tokens) / step_seconds : 0;

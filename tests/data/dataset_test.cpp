@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -91,21 +93,26 @@ TEST_CASE("whole_split: every token but the first is the target once, the last w
   CHECK_THROWS_WITH(whole_split(counting(1), 3, 2), "whole_split: expected at least 2 tokens, found 1");
 }
 
-TEST_CASE("a document separator begins a sequence of its own, and every target stays") {
-  const Tokens ids = {9, 1, 2, 9, 3, 9, 4, 5};
-  const auto batches = whole_split(ids, 7, 4, 9);
+TEST_CASE("with a document separator, every sequence is a document or a piece of one, from its start") {
+  const Tokens ids = {9, 1, 2, 9, 3, 9, 4, 5, 6, 7};
+  const auto batches = whole_split(ids, 3, 4, 9);
   REQUIRE(batches.size() == 1);
-  CHECK(batches[0].starts == Starts{0, 3, 5, 7});
-  CHECK(batches[0].inputs == Tokens{9, 1, 2, 9, 3, 9, 4});
-  CHECK(batches[0].targets == Tokens{1, 2, 9, 3, 9, 4, 5});
-  const Batch random = random_batch(ids, 3, 4, RandomStream{1, 1}, 0, 9);
-  for (std::size_t i = 0; i < random.inputs.size(); ++i) {
-    const bool start = std::find(random.starts.begin(), random.starts.end(), static_cast<Index>(i)) != random.starts.end();
-    if (random.inputs[i] == 9) CHECK(start);
-    if (i % 4 == 0) CHECK(start);
-    if (random.inputs[i] != 9 && i % 4 != 0) CHECK_FALSE(start);
+  CHECK(batches[0].starts == Starts{0, 3, 5, 8, 9});  // the last document is cut: 9 4 5 | 6
+  CHECK(batches[0].inputs == Tokens{9, 1, 2, 9, 3, 9, 4, 5, 6});
+  CHECK(batches[0].targets == Tokens{1, 2, 9, 3, 9, 4, 5, 6, 7});
+  CHECK(whole_split(ids, 3, 2, 9).size() == 2);
+  std::map<Tokens, int> seen;
+  for (std::uint64_t step = 0; step < 900; ++step) {
+    const Batch random = random_batch(ids, 1, 3, RandomStream{1, 1}, step, 9);
+    CHECK(random.starts.back() == static_cast<Index>(random.inputs.size()));
+    ++seen[random.inputs];
   }
-  CHECK(random.starts.back() == 12);
+  // A sequence is drawn as often as it has tokens: 3, 2, 3 and 1 of 9.
+  CHECK(seen.size() == 4);
+  CHECK(seen[{9, 1, 2}] == doctest::Approx(300).epsilon(0.2));
+  CHECK(seen[{9, 3}] == doctest::Approx(200).epsilon(0.2));
+  CHECK(seen[{9, 4, 5}] == doctest::Approx(300).epsilon(0.2));
+  CHECK(seen[{6}] == doctest::Approx(100).epsilon(0.3));
 }
 
 TEST_CASE("pack_examples: only answers are scored") {

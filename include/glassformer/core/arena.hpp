@@ -13,7 +13,7 @@ namespace glassformer {
 
 // What a parameter is, for those who treat all parameters alike: the optimizer and the initialisation.
 enum class ParameterKind {
-  hidden,     // a matrix between hidden activations: weight decay, Muon where chosen
+  hidden,     // a matrix between hidden activations: weight decay, or Muon (without) where chosen
   embedding,  // token or position table, output head: weight decay
   vector,     // gain or bias, one row: no weight decay
 };

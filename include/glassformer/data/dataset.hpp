@@ -36,13 +36,15 @@ struct Batch {
 
 // `batch` windows of `context` tokens at random offsets. Row b of step s starts at random_below(stream.at(s), b, n − context): a pure
 // function of its arguments, so a resumed run reads what the first would have read.
-// With a document separator (the token that begins each document, such as <|endoftext|>), a window is cut before each one, so that no
-// token attends to another document; the last token of a document still predicts the separator.
+// With a document separator (the token that begins each document, such as <|endoftext|>), a row is the whole document at that place from its
+// start, or, of a document longer than `context`, the piece at that place. No token then attends to another document, and every
+// reference that a text makes is to something that the model can see. The last token of a document predicts the separator.
 // Throws std::invalid_argument when there are fewer than context + 1 tokens, naming both.
 Batch random_batch(std::span<const Token> ids, Index batch, Index context, const RandomStream& stream, std::uint64_t step,
                    std::optional<Token> document_separator = std::nullopt);
 
-// The whole text once: non-overlapping windows of `context` tokens, the last one shorter, at most `max_sequences` windows a batch.
+// The whole text once: non-overlapping windows of `context` tokens, the last one shorter, or with a separator the documents in pieces of at
+// most `context` tokens; at most `max_sequences` sequences a batch.
 // Every token but the first is the target exactly once. Throws when there are fewer than 2 tokens.
 std::vector<Batch> whole_split(std::span<const Token> ids, Index context, Index max_sequences,
                                std::optional<Token> document_separator = std::nullopt);

@@ -35,7 +35,7 @@ struct ModelConfig {
   Index window = 0;                // sliding-window attention; 0: all keys
   double dropout = 0;
   double init_std = 0.02;          // of weights; residual outputs divided by √(2L) (GPT-2)
-  double embedding_std = 0.02;
+  double embedding_std = 0.02;      // of the token and position tables
   // Token ids that the tokenizer names, −1: none. A model that was trained with a start token gets one before a prompt.
   Token bos = -1, eos = -1;
   bool prepend_bos = false;

@@ -55,7 +55,6 @@ template <class S> struct DecoderSaved {
   std::vector<BlockSaved<S>> blocks;
   Matrix<S> x;                         // [N, C] what ln_final reads
   ops::NormStatistics<S> ln_final;
-  Matrix<S> hidden;                    // [N, C] what the head reads
 };
 
 // Names and shapes of the parameters, in order: embed.weight, pos_embed.weight, blocks.0.ln1.weight, .bias, blocks.0.attn.qkv.weight,
@@ -79,10 +78,11 @@ template <class S> void decoder_logits(const Decoder<S>&, const Pass<S>&, ConstM
 template <class S>
 void decoder_backward(const Decoder<S>&, Pass<S>, std::span<const Token> ids, const DecoderSaved<S>&, MatrixRef<S> dhidden, DecoderGrads<S>&);
 
-// Σ of the losses in nats over the scored targets (target −1 is not scored), and how many there were.
+// Σ of the losses in nats over the scored targets (target −1 is not scored), how many there were, and how many were right.
 struct Loss {
   double sum_nats = 0;
   Index count = 0;
+  Index correct = 0;  // targets that were the model's first choice
   double mean() const { return sum_nats / static_cast<double>(count); }
 };
 // Loss of ids against targets, both [N]. With `grads`, also the gradient of scale·Σ losses. `losses`, when not empty, gets each row's.

@@ -36,13 +36,18 @@ struct AttentionShape {
   double scale = 1;                  // 1/√D
   bool causal = true;                // a query sees the keys at its own place and before
   Index window = 0;                  // and only the last `window` of them; 0: all
-  std::vector<double> slopes;        // ALiBi (Press et al. 2022): −slope_h·(place of query − place of key) is added; empty: none
-  Dropout dropout;                   // on the probabilities; element number ((sequence·H + h)·T + t)·U + u
+  std::vector<double> slopes;        // ALiBi (Press et al. 2022): −slope_h·|place of query − place of key| is added; empty: none
+  Dropout dropout;                   // on the probabilities: see attention_dropout_of
 
   bool sees(Index query_place, Index key_place) const {
     return (!causal || key_place <= query_place) && (window == 0 || key_place > query_place - window);
   }
 };
+
+// The dropout of one sequence and head: a stream of its own, whose element t·U + u belongs to query t and key u.
+inline Dropout attention_dropout_of(const AttentionShape& shape, Index sequence, Index head) {
+  return {shape.dropout.rate, shape.dropout.stream.at(static_cast<std::uint64_t>(sequence * shape.heads + head))};
+}
 
 // Called by the materialising kernel with each matrix [T, U] of a sequence and a head; may edit it.
 template <class S> struct AttentionWatch {

@@ -14,8 +14,9 @@ template <class S> void softmax_backward(ConstMatrixRef<S> y, ConstMatrixRef<S> 
 // losses[n] = log Σ_j exp(x_nj) − x_n,target in nats; 0 where the target is −1 (not scored).
 // With `gradient`, logits become scale·(softmax(x) − onehot(target)) in place, zero where not scored.
 // Throws std::invalid_argument for a target outside −1 … V−1.
+// Returns how many scored targets have the largest logit of their row.
 template <class S>
-void cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<double> losses, bool gradient, S scale, const Exec&);
+Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<double> losses, bool gradient, S scale, const Exec&);
 
 // y_n = table[ids_n]; table [V, C], y [N, C]. Throws std::invalid_argument for an id outside the table.
 template <class S> void embedding_forward(MatrixView<S> table, std::span<const Token> ids, MatrixRef<S> y, const Exec&);

@@ -17,7 +17,7 @@ struct TrainOptions {
   double min_rate = 1e-4;       // lowest, at the end of the cosine
   Index warmup = 100;           // steps of linear rise
   double beta1 = 0.9, beta2 = 0.99, epsilon = 1e-8;  // AdamW
-  double weight_decay = 0.1;    // decoupled; matrices and embeddings only, never gains and biases
+  double weight_decay = 0.1;    // decoupled; matrices and embeddings, never gains and biases; with Muon embeddings only
   double clip = 1.0;            // largest norm of the whole gradient; 0: no clipping
   bool muon = false;            // Muon for the hidden matrices, AdamW for the rest
   double muon_rate = 0.02, muon_momentum = 0.95;

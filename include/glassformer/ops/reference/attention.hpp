@@ -1,6 +1,8 @@
 // Attention with every score written out: what the fused kernel must equal, and what runs when somebody watches.
 // Contracts and errors: ops/attention_core.hpp. Legend: T queries, U keys (T ≤ U), H query heads, G key-value heads, D head width.
 #pragma once
+#include <cstdlib>
+
 #include "glassformer/ops/attention_core.hpp"
 #include "glassformer/ops/reference/linear.hpp"
 #include "glassformer/ops/reference/loss.hpp"
@@ -17,7 +19,7 @@ auto head_matrix(const Heads<S>& x, Index head, Index rows, Index head_dim) {
 // Query head h reads key-value head h/(H/G).
 inline Index key_head(const AttentionShape& shape, Index head) { return head / (shape.heads / shape.kv_heads); }
 
-// scores_tu = scale·q_t·k_u − slope·(place of t − place of u), −∞ where t does not see u. A query always sees itself when it is causal or
+// scores_tu = scale·q_t·k_u − slope·|place of t − place of u|, −∞ where t does not see u. A query always sees itself when it is causal or
 // windowed, and everything when it is neither, so no row is −∞ throughout and the softmax is defined.
 template <class S>
 Matrix<S> attention_scores(const AttentionShape& shape, const AttentionSequence<S>& s, Index head) {
@@ -31,7 +33,7 @@ Matrix<S> attention_scores(const AttentionShape& shape, const AttentionSequence<
       if (!shape.sees(place, u)) {
         scores(t, u) = S(-Eigen::NumTraits<S>::infinity());
       } else if (slope != 0) {
-        scores(t, u) -= S(slope * static_cast<double>(place - u));
+        scores(t, u) -= S(slope * static_cast<double>(std::abs(place - u)));
       }
     }
   }
@@ -59,10 +61,11 @@ template <class S>
 void attention_dropout(const AttentionShape& shape, Index sequence, Index head, MatrixRef<S> p) {
   if (shape.dropout.rate == 0) return;
   const S scale = S(1 / (1 - shape.dropout.rate));
+  const Dropout dropout = attention_dropout_of(shape, sequence, head);
   const Index T = p.rows(), U = p.cols();
   for (Index t = 0; t < T; ++t) {
     for (Index u = 0; u < U; ++u) {
-      const bool keeps = dropout_keeps(shape.dropout, ((sequence * shape.heads + head) * T + t) * U + u);
+      const bool keeps = dropout_keeps(dropout, t * U + u);
       p(t, u) = keeps ? S(p(t, u) * scale) : S(0);
     }
   }

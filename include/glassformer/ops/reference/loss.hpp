@@ -39,8 +39,10 @@ S log_sum_exp(const Row& x) {
 
 // losses[n] = log Σ_j exp(x_nj) − x_n,target, 0 where the target is −1. ∂loss_n/∂x_nj = softmax(x_n)_j − [j = target]:
 // with `gradient`, logits become scale times that, in place. Loss is double for float and double (a tape's scalar keeps its own).
+// Returns how many scored targets have the largest logit.
 template <class S, class Loss>
-void cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<Loss> losses, bool gradient, S scale) {
+Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<Loss> losses, bool gradient, S scale) {
+  Index correct = 0;
   for (Index n = 0; n < logits.rows(); ++n) {
     const Token target = targets[static_cast<std::size_t>(n)];
     Loss& loss = losses[static_cast<std::size_t>(n)];
@@ -50,12 +52,14 @@ void cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::spa
       continue;
     }
     const S normalizer = log_sum_exp<S>(logits.row(n));
+    correct += logits(n, target) == logits.row(n).maxCoeff();
     loss = static_cast<Loss>(S(normalizer - logits(n, target)));
     if (!gradient) continue;
     logits.row(n) = (logits.row(n).array() - normalizer).exp();  // softmax(x) = exp(x − log Σ exp)
     logits(n, target) -= S(1);
     logits.row(n) *= scale;
   }
+  return correct;
 }
 
 // y_n = table[ids_n]          table [V, C], y [N, C]
