@@ -11,7 +11,7 @@ struct TextSource {
   std::string name;  // the file, or "corpus stories"
   std::string text;
   std::optional<double> bits_per_byte;  // entropy rate of the source, where it is known
-  std::vector<Index> documents;         // byte offset of each document, where they are known: a generated corpus, or --document-end
+  std::vector<Index> documents = {};    // byte offset of each document, where they are known: a generated corpus, or --document-end
 };
 
 // --data FILE, or --corpus KIND with --corpus-bytes; --source-bits-per-byte for a file whose source is known.
