@@ -27,7 +27,7 @@ Options declare() {
   Options o("demo", "The whole story in about two minutes: a corpus, a tokenizer, a decoder, its text, the KV cache, an adapter.");
   o.path("out", "DIR", "where the corpus, the models and the adapter are left (default glassformer-demo)");
   o.integer("steps", 1100, 10, "steps of training");
-  o.integer("lora-steps", 150, 10, "steps of adapting");
+  o.integer("lora-steps", 450, 10, "steps of adapting");
   o.common(kSeed | kThreads | kJson);
   o.example("glassformer demo");
   return o;
@@ -198,7 +198,7 @@ class Demo {
     const double before = held_out(CorpusKind::support, seed() + 2000).bits_per_byte();
     print_output(fmt::format("  before: {}\n\n", sample(*model_, prompt, 40)));
     run(lora_command, "lora",
-        {"train", "--model", path("model"), "--corpus", "support", "--corpus-bytes", "1M", "--rank", "8", "--steps", number(o_.integer("lora-steps")), "--rate", "5e-3", "--batch", "8",
+        {"train", "--model", path("model"), "--corpus", "support", "--corpus-bytes", "1M", "--rank", "8", "--steps", number(o_.integer("lora-steps")), "--rate", "1e-2", "--batch", "8",
          "--eval-every", number(std::max<Index>(1, o_.integer("lora-steps") / 2)), "--val-fraction", "0.03", "--seed", number(seed()), "--threads", number(exec_.threads), "--out",
          path("support"), "--overwrite"});
     const AdapterFiles files = checked(load_adapter(path("support"), model_->config));

@@ -94,34 +94,47 @@ TEST_CASE("positions that cannot move read the last half again past the context,
 
 TEST_CASE("a sequence decoded in a batch gets the bits that it gets alone") {
   const std::vector<std::string> prompts{"a", "some longer prompt to begin with", "xyz", "prompts of different lengths", "b", "c", "ddd"};
-  for (const Position position : all_positions()) {
-    for (const int threads : {1, 2}) {
-      CAPTURE(choice_name(position));
-      const Decoder<float> model = random_model(tiny(position, 2, 40), 9);  // the longer texts outgrow it
-      GenerateOptions o;
-      o.sampling.temperature = 1;
-      o.max_tokens = 24;
-      o.exec.threads = threads;
-      SiteLog together;
-      o.trace = &together;
-      const std::vector<Generation> batch = generate_batch(model, byte_tokenizer(), prompts, o);
-      REQUIRE(batch.size() == prompts.size());
-      for (std::size_t s = 0; s < prompts.size(); ++s) {
-        SiteLog alone;
-        o.trace = &alone;
-        o.first_sequence = s;
-        const Generation g = generate(model, byte_tokenizer(), prompts[s], o);
-        CHECK(g.ids == batch[s].ids);
-        CHECK(g.text == batch[s].text);
-        CHECK(g.notes == batch[s].notes);
-        // The first steps are in the log by row: before any text of the batch outgrows the context, all sequences step together.
-        const Matrix<float>&first = together.all[s], &second = together.all[prompts.size()];
-        REQUIRE(second.rows() == static_cast<Index>(prompts.size()));
-        CHECK(std::memcmp(first.data(), alone.all[0].data(), sizeof(float) * 256) == 0);
-        CHECK(std::memcmp(second.row(static_cast<Index>(s)).data(), alone.all[1].data(), sizeof(float) * 256) == 0);
-        o.first_sequence = 0;
+  for (const bool odd : {false, true}) {  // odd: rows of a batch that do not lie alike in memory, with every norm and non-linearity
+    for (const Position position : all_positions()) {
+      for (const int threads : {1, 2}) {
+        CAPTURE(choice_name(position));
+        CAPTURE(odd);
+        ModelConfig config = tiny(position, 2, 40);  // the longer texts outgrow it
+        if (odd) {
+          config.width = 36, config.heads = 2, config.kv_heads = 1, config.hidden = 172;
+          config.norm = threads == 1 ? ops::Norm::rms : ops::Norm::layer;
+          config.mlp = position == Position::rope    ? Mlp::swiglu
+                       : position == Position::alibi ? Mlp::gelu_exact
+                       : position == Position::none  ? Mlp::swiglu
+                                                     : Mlp::gelu_tanh;
+          config.hidden = config.mlp == Mlp::swiglu ? 172 : 75;
+        }
+        const Decoder<float> model = random_model(config, 9);
+        GenerateOptions o;
+        o.sampling.temperature = 1;
+        o.max_tokens = 24;
+        o.exec.threads = threads;
+        SiteLog together;
+        o.trace = &together;
+        const std::vector<Generation> batch = generate_batch(model, byte_tokenizer(), prompts, o);
+        REQUIRE(batch.size() == prompts.size());
+        for (std::size_t s = 0; s < prompts.size(); ++s) {
+          SiteLog alone;
+          o.trace = &alone;
+          o.first_sequence = s;
+          const Generation g = generate(model, byte_tokenizer(), prompts[s], o);
+          CHECK(g.ids == batch[s].ids);
+          CHECK(g.text == batch[s].text);
+          CHECK(g.notes == batch[s].notes);
+          // The first steps are in the log by row: before any text of the batch outgrows the context, all sequences step together.
+          const Matrix<float>&first = together.all[s], &second = together.all[prompts.size()];
+          REQUIRE(second.rows() == static_cast<Index>(prompts.size()));
+          CHECK(std::memcmp(first.data(), alone.all[0].data(), sizeof(float) * 256) == 0);
+          CHECK(std::memcmp(second.row(static_cast<Index>(s)).data(), alone.all[1].data(), sizeof(float) * 256) == 0);
+          o.first_sequence = 0;
+        }
+        CHECK(batch[0].ids != batch[4].ids);
       }
-      CHECK(batch[0].ids != batch[4].ids);
     }
   }
 }
