@@ -268,8 +268,8 @@ TEST_CASE("weights that do not fit the configuration: one line that names the te
                  "expected the weights of a llama model, found a gpt2's"));
   // Sizes that no machine has are refused by the file's shapes, before any memory is asked for.
   spill(m / "config.json", replaced(replaced(slurp(m / "config.json"), "\"vocab_size\": 256", "\"vocab_size\": 16000000"), "\"n_layer\": 2",
-                                    "\"n_layer\": 9999"));
-  CHECK(mentions(load_model(m).error(), "expected the tensors of 9999 layers"));
+                                    "\"n_layer\": 4000"));
+  CHECK(mentions(load_model(m).error(), "expected the tensors of 4000 layers"));
 }
 
 TEST_CASE("config.json that says something else: the field, what was expected, what was found") {
