@@ -117,6 +117,9 @@ int train_command(Arguments arguments) {
   ModelConfig shape = model_options(o, checked(model_preset(o.text("preset"))));
   shape.vocab = tokenizer.vocab_size();
   const std::optional<Token> start = start_token(source, tokenizer);
+  if (!source.documents.empty() && !start) {
+    fmt::print(stderr, "note: this tokenizer has no start token, so documents are read as running text; --tokenizer bpe learns them apart\n");
+  }
   const TokenSplit tokens = split(o, source, tokenizer, resolved(shape).context, start);
   const ModelConfig config = configuration(o, tokenizer, tokens.train, start.has_value());
   if (before) {
