@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cli/command.hpp"
+#include "cli/explain.hpp"
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
 #include "cli/terminal.hpp"
@@ -158,20 +159,22 @@ class Demo {
   void attention() {
     chapter(6, "Where a head looks", "");
     const std::string text = question_.substr(0, question_.find('.', question_.find('.') + 1) + 1);
-    AttentionStory best;
+    AttentionSteps best;
     double furthest = -1;
     for (Index layer = 0; layer < model_->config.layers; ++layer) {
       for (Index head = 0; head < model_->config.heads; ++head) {
-        AttentionStory story = explain_attention(*model_, *tokenizer_, text, {layer, head, -1, exec_});
+        AttentionSteps steps = explain_attention(*model_, *tokenizer_, text, {layer, head, -1, exec_});
         double distance = 0;
-        for (Index i = 1; i < story.pattern.rows(); ++i) {
-          for (Index j = 1; j < i; ++j) distance += story.pattern(i, j) * static_cast<double>(i - j);  // the first token is where idle heads rest
+        for (Index i = 1; i < steps.pattern.rows(); ++i) {
+          for (Index j = 1; j < i; ++j) distance += steps.pattern(i, j) * static_cast<double>(i - j);  // the first token is where idle heads rest
         }
-        if (distance > furthest) furthest = distance, best = std::move(story);
+        if (distance > furthest) furthest = distance, best = std::move(steps);
       }
     }
     print_output(fmt::format("Layer {}, head {}: each row is a token, each column a token that it may look at; rows sum to one.\n\n", best.layer, best.head));
-    print_output(attention_heat_map(best, colour_, 80, 20));
+    story::Picture pattern = attention_picture(best);
+    pattern.max_rows = 20;
+    print_output(story_text(pattern, colour_of_output(), 80, "   "));
     print_output(fmt::format("\nEvery number behind it: glassformer explain attention --model {} --layer {} --head {} --prompt \"…\"\n", path("model"), best.layer, best.head));
   }
 

@@ -4,10 +4,11 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <optional>
 #include <set>
 
 #include "glassformer/core/require.hpp"
+#include "glassformer/model/reading.hpp"
+#include "glassformer/sample/prompt.hpp"
 
 namespace glassformer {
 namespace {
@@ -58,7 +59,7 @@ Matrix<double> scores_before(AttentionParams<S> p, const Matrix<S>& x, const Att
   return recorder.at("attn.attn_scores", 0, question.head).template cast<double>();
 }
 
-void tell_shapes(const AttentionConfig& c, bool rotated, const AttentionQuestion& question, AttentionStory& s) {
+void tell_shapes(const AttentionConfig& c, bool rotated, const AttentionQuestion& question, AttentionSteps& s) {
   require(question.head >= 0 && question.head < c.core.heads, "head: expected 0 … {}, found {}", c.core.heads - 1, question.head);
   s.head = question.head, s.heads = c.core.heads, s.kv_heads = c.core.kv_heads, s.head_dim = c.core.head_dim;
   s.kv_head = s.head / (s.heads / s.kv_heads);
@@ -68,7 +69,7 @@ void tell_shapes(const AttentionConfig& c, bool rotated, const AttentionQuestion
 
 // This head's rows of qkv [(H + 2G)·D, C], and its columns of out [C, H·D].
 template <class S>
-void tell_weights(const AttentionParams<S>& p, AttentionStory& s) {
+void tell_weights(const AttentionParams<S>& p, AttentionSteps& s) {
   const Index D = s.head_dim, q = s.head * D, k = s.heads * D + s.kv_head * D, v = k + s.kv_heads * D;
   const auto rows = [&](Index at) -> Matrix<double> { return (*p.qkv.weight).middleRows(at, D).template cast<double>(); };
   s.wq = rows(q), s.wk = rows(k), s.wv = rows(v);
@@ -83,7 +84,7 @@ void tell_weights(const AttentionParams<S>& p, AttentionStory& s) {
 double largest(const Matrix<double>& m) { return m.size() == 0 ? 0 : m.cwiseAbs().maxCoeff(); }
 
 // Adds up what the reader would, and holds it against the engine's values.
-void tell_query(Index place, AttentionStory& s) {
+void tell_query(Index place, AttentionSteps& s) {
   const Index T = static_cast<Index>(s.tokens.size());
   require(place >= 0 && place < T, "query: expected a token's place, 0 … {}, found {}", T - 1, place);
   AttentionQuery& a = s.query;
@@ -108,7 +109,7 @@ void tell_query(Index place, AttentionStory& s) {
 // What a trace saw of the real pass, at sites behind `prefix`; then the steps inside it.
 template <class S>
 void tell_steps(const AttentionParams<S>& p, const Recorder<S>& seen, const std::string& prefix, const Matrix<S>& x, const Matrix<S>& y,
-                const AttentionQuestion& question, AttentionStory& s) {
+                const AttentionQuestion& question, AttentionSteps& s) {
   const Index D = s.head_dim;
   const auto columns = [&](const char* site, Index head) -> Matrix<double> {
     return seen.at(prefix + site).middleCols(head * D, D).template cast<double>();
@@ -156,9 +157,9 @@ struct Example {
 
 }  // namespace
 
-AttentionStory explain_attention_example(const AttentionQuestion& question) {
+AttentionSteps explain_attention_example(const AttentionQuestion& question) {
   Example example;
-  AttentionStory s;
+  AttentionSteps s;
   s.model = "tiny example";
   s.is_example = true;
   s.tokens = {"the", "cat", "sat", "down"};
@@ -178,7 +179,7 @@ AttentionStory explain_attention_example(const AttentionQuestion& question) {
 }
 
 template <class S>
-AttentionStory explain_attention(const Decoder<S>& m, std::span<const Token> ids, std::vector<std::string> tokens,
+AttentionSteps explain_attention(const Decoder<S>& m, std::span<const Token> ids, std::vector<std::string> tokens,
                                  const AttentionQuestion& question) {
   const Index T = static_cast<Index>(ids.size()), L = m.config.layers;
   require(tokens.size() == ids.size(), "attention: {} ids, but {} tokens", ids.size(), tokens.size());
@@ -186,7 +187,7 @@ AttentionStory explain_attention(const Decoder<S>& m, std::span<const Token> ids
   require(T > 0, "prompt: expected at least one token, found none");
   require(T <= m.config.context, "prompt: expected at most {} tokens (the model's context), found {}", m.config.context, T);
   const AttentionParams<S>& p = m.blocks[static_cast<std::size_t>(question.layer)].attention;
-  AttentionStory s;
+  AttentionSteps s;
   tell_shapes(p.config, p.rope != nullptr, question, s);
   require(question.query >= -1 && question.query < T, "query: expected a token's place, 0 … {}, found {}", T - 1, question.query);
   s.model = fmt::format("{} layers, {} heads, {} channels", L, s.heads, m.config.width);
@@ -198,41 +199,24 @@ AttentionStory explain_attention(const Decoder<S>& m, std::span<const Token> ids
   const std::string prefix = fmt::format("blocks.{}.", question.layer);
   const char* input = m.config.placement == NormPlacement::pre ? "ln1.normalized" : "resid_pre";
   Recorder<S> seen(sites(prefix, {input, "attn_out"}));
-  Workspace workspace;
-  const Index starts[2] = {0, T};
-  Pass<S> pass;
-  pass.exec = question.exec;
-  pass.starts = starts;
-  pass.trace = &seen;
-  pass.workspace = &workspace;
-  Matrix<S> hidden(T, m.config.width);
-  decoder_forward<S>(m, pass, ids, hidden);
+  decoder_read<S>(m, ids, {.exec = question.exec, .trace = &seen});
   tell_steps<S>(p, seen, prefix, seen.at(prefix + input), seen.at(prefix + "attn_out"), question, s);
   tell_query(question.query == -1 ? T - 1 : question.query, s);
   return s;
 }
 
-AttentionStory explain_attention(const Decoder<float>& m, const Tokenizer& tokenizer, std::string_view prompt,
+AttentionSteps explain_attention(const Decoder<float>& m, const Tokenizer& tokenizer, std::string_view text,
                                  const AttentionQuestion& question) {
-  require(!prompt.empty(), "prompt: expected some text, found none");
-  require(tokenizer.vocab_size() <= m.config.vocab, "attention: the tokenizer has {} tokens and the model {}: they do not belong together",
-          tokenizer.vocab_size(), m.config.vocab);
-  std::vector<Token> ids;
-  const std::optional<Token> bos = m.config.bos >= 0 ? std::optional(m.config.bos) : tokenizer.bos();
-  const bool starts = bos && m.config.prepend_bos;
-  if (starts) ids.push_back(*bos);
-  const std::vector<Token> text = tokenizer.encode(prompt);
-  ids.insert(ids.end(), text.begin(), text.end());
-  std::vector<std::string> tokens;
-  for (const Token id : ids) tokens.emplace_back(id < tokenizer.vocab_size() ? tokenizer.token_bytes(id) : std::string_view("?"));
-  AttentionStory s = explain_attention<float>(m, ids, std::move(tokens), question);
-  if (starts) s.notes.push_back("Token 0 is the start token, which the model was trained to see first.");
+  require(!text.empty(), "prompt: expected some text, found none");
+  const Prompt prompt = read_prompt(m.config, tokenizer, text);
+  AttentionSteps s = explain_attention<float>(m, prompt.ids, token_texts(tokenizer, prompt.ids), question);
+  if (prompt.has_start) s.notes.push_back("Token 0 is the start token, which the model was trained to see first.");
   return s;
 }
 
-template AttentionStory explain_attention<float>(const Decoder<float>&, std::span<const Token>, std::vector<std::string>,
+template AttentionSteps explain_attention<float>(const Decoder<float>&, std::span<const Token>, std::vector<std::string>,
                                                  const AttentionQuestion&);
-template AttentionStory explain_attention<double>(const Decoder<double>&, std::span<const Token>, std::vector<std::string>,
+template AttentionSteps explain_attention<double>(const Decoder<double>&, std::span<const Token>, std::vector<std::string>,
                                                   const AttentionQuestion&);
 
 }  // namespace glassformer

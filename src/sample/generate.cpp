@@ -5,6 +5,8 @@
 #include <numeric>
 #include <optional>
 
+#include "glassformer/sample/prompt.hpp"
+
 namespace glassformer {
 namespace {
 
@@ -32,31 +34,11 @@ struct Sequence {
   }
 };
 
-std::vector<Token> read_prompt(const ModelConfig& config, const Tokenizer& tokenizer, std::string_view prompt, std::optional<Token> bos,
-                               std::vector<std::string>& notes) {
-  std::vector<Token> ids;
-  if (bos && (config.prepend_bos || prompt.empty())) ids.push_back(*bos);
-  if (prompt.empty() && ids.empty()) {
-    const std::optional<Token> newline = tokenizer.find("\n");
-    require(newline.has_value(), "prompt: expected some text, found none, and this model has no start token or newline to begin from");
-    ids.push_back(*newline);
-    notes.push_back("The prompt is empty and the model has no start token: it starts from a newline.");
-  }
-  if (!prompt.empty()) {
-    const std::vector<Token> text = tokenizer.encode(prompt);
-    ids.insert(ids.end(), text.begin(), text.end());
-  }
-  return ids;
-}
-
-void check(const Decoder<float>& model, const Tokenizer& tokenizer, const GenerateOptions& o) {
+void check(const Decoder<float>& model, const GenerateOptions& o) {
   validate(o.sampling);
   require(o.max_tokens >= 0, "max-tokens: expected 0 or more, found {}", o.max_tokens);
   require(o.sinks >= 0, "sinks: expected 0 or more, found {}", o.sinks);
   require(model.config.causal, "generate: expected a causal model: one that sees later tokens cannot write them");
-  require(tokenizer.vocab_size() <= model.config.vocab,
-          "generate: the tokenizer has {} tokens and the model {}: they do not belong together", tokenizer.vocab_size(),
-          model.config.vocab);
 }
 
 class Generator {
@@ -67,9 +49,9 @@ class Generator {
         options_(options),
         random_(RandomStream{options.seed}.at("sample")),
         context_(model.config.context) {
-    check(model, tokenizer, options);
+    check(model, options);
     sinks_ = std::min(options.sinks, context_ / 2);
-    bos_ = model.config.bos >= 0 ? std::optional(model.config.bos) : tokenizer.bos();
+    bos_ = start_token(model.config, tokenizer);
     eos_ = model.config.eos >= 0 ? std::optional(model.config.eos) : tokenizer.eos();
   }
 
@@ -101,8 +83,9 @@ class Generator {
 
 void Generator::add(std::string_view prompt, std::function<void(std::string_view)> on_text) {
   Sequence s{.ids = {}, .logits = {}, .stream = TextStream(options_.stop, std::move(on_text)), .out = {}};
-  s.ids = read_prompt(model_.config, tokenizer_, prompt, bos_, s.out.notes);
-  s.out.prompt_ids = s.ids;
+  Prompt read = read_prompt(model_.config, tokenizer_, prompt);
+  s.ids = s.out.prompt_ids = std::move(read.ids);
+  s.out.notes = std::move(read.notes);
   sequences_.push_back(std::move(s));
 }
 

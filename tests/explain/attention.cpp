@@ -1,5 +1,6 @@
 // The story of attention: its numbers against arithmetic by hand, and against the engine's own pass.
 #include "glassformer/explain/attention.hpp"
+#include "glassformer/model/reading.hpp"
 
 #include <doctest/doctest.h>
 
@@ -46,21 +47,14 @@ std::vector<std::string> bytes_of(const std::vector<Token>& ids) {
 Recorder<float> recorded(const Decoder<float>& m, const std::vector<Token>& ids) {
   Recorder<float> all({"blocks.1.attn.q", "blocks.1.attn.k", "blocks.1.attn.v", "blocks.1.attn.rot_k", "blocks.1.attn.attn_scores",
                        "blocks.1.attn.pattern", "blocks.1.attn.z", "blocks.1.attn_out"});
-  Workspace workspace;
-  const Index starts[2] = {0, static_cast<Index>(ids.size())};
-  Pass<float> pass;
-  pass.starts = starts;
-  pass.workspace = &workspace;
-  pass.trace = &all;
-  Matrix<float> hidden(starts[1], m.config.width);
-  decoder_forward<float>(m, pass, ids, hidden);
+  decoder_read<float>(m, ids, {.trace = &all});
   return all;
 }
 
-void check_widths(const AttentionStory& s) {
+void check_widths(const AttentionSteps& s) {
   for (const Index width : {60, 80}) {
     for (const plot::Colour colour : {plot::Colour::none, plot::Colour::ansi256, plot::Colour::rgb}) {
-      std::istringstream text(attention_text(s, colour, width) + attention_heat_map(s, colour, width));
+      std::istringstream text(story_text(attention_story(s), colour, width));
       for (std::string line; std::getline(text, line);) {
         CHECK_MESSAGE(plot::display_width(line) <= width, line);
         CHECK((colour != plot::Colour::none || line.find('\x1b') == std::string::npos));
@@ -69,7 +63,7 @@ void check_widths(const AttentionStory& s) {
   }
 }
 
-void check_story(const AttentionStory& s) {
+void check_story(const AttentionSteps& s) {
   const Index T = static_cast<Index>(s.tokens.size());
   CHECK(s.pattern.rows() == T);
   CHECK(s.deviation < (s.is_example ? 1e-14 : 2e-6));
@@ -86,7 +80,7 @@ void check_story(const AttentionStory& s) {
 }  // namespace
 
 TEST_CASE("the example, redone by hand") {
-  const AttentionStory s = explain_attention_example();
+  const AttentionSteps s = explain_attention_example();
   CHECK(s.tokens == std::vector<std::string>{"the", "cat", "sat", "down"});
   CHECK(s.query.place == 2);
   // x of "sat" is (0, 0.5, 1, 0.5). Head 0: q = (x₁ + 2x₂, x₀ + x₃), k = (2x₁, x₀ + x₃), v = (x₁, x₀ + x₂).
@@ -116,7 +110,7 @@ TEST_CASE("the example, redone by hand") {
   // Wo's columns for head 0 are (1, 0, 0.5, 0) and (0, 1, 0, 0.5).
   CHECK(test::relative_error(s.share.row(2), Vector<double>{{z0, z1, 0.5 * z0, 0.5 * z1}}) < 1e-14);
   // The heads' shares are the whole output: the example has no bias.
-  const AttentionStory other = explain_attention_example({.head = 1});
+  const AttentionSteps other = explain_attention_example({.head = 1});
   CHECK(test::relative_error(s.share + other.share, s.output) < 1e-14);
   CHECK(test::relative_error(s.output, other.output) == 0);
   CHECK(test::relative_error(s.share, other.share) > 0.1);
@@ -125,12 +119,12 @@ TEST_CASE("the example, redone by hand") {
 TEST_CASE("the example follows any query of either head") {
   for (const Index head : {0, 1}) {
     for (const Index query : {-1, 0, 1, 2, 3}) {
-      const AttentionStory s = explain_attention_example({.head = head, .query = query});
+      const AttentionSteps s = explain_attention_example({.head = head, .query = query});
       check_story(s);
       check_widths(s);
     }
   }
-  const std::string text = attention_text(explain_attention_example());
+  const std::string text = story_text(attention_story(explain_attention_example()));
   CHECK(text.find("2.50·2.00 + 0.50·0.00 = 5.000") != std::string::npos);
   CHECK(text.find("5.000 / 1.414 =   3.536") != std::string::npos);
   CHECK(text.find("0.530   3.536   1.945      −∞") != std::string::npos);
@@ -147,7 +141,7 @@ TEST_CASE("the story of a decoder is what a trace sees of it, for every position
         const auto seen = [&](const char* site) { return Matrix<float>(all.at(std::string("blocks.1.") + site)); };
         Matrix<double> shares = Matrix<double>::Zero(11, m.config.width);
         for (const Index head : {0, 1, 2, 3}) {
-          const AttentionStory s = explain_attention<float>(m, ids, bytes_of(ids), {.layer = 1, .head = head});
+          const AttentionSteps s = explain_attention<float>(m, ids, bytes_of(ids), {.layer = 1, .head = head});
           check_story(s);
           const Index kv = head / (4 / kv_heads);
           const auto equal = [](const Matrix<double>& a, const Matrix<float>& b) {
@@ -186,9 +180,9 @@ TEST_CASE("no line is wider than the terminal, whatever the shape; masked scores
       for (const Position position : {Position::rope, Position::alibi}) {
         const Decoder<float> m = random_model(position, 2, tokens == 40 ? 5 : 0, NormPlacement::pre, head_dim, tokens != 16);
         const std::vector<Token> ids = random_ids(tokens);
-        const AttentionStory s = explain_attention<float>(m, ids, bytes_of(ids), {.layer = 0, .head = 3, .query = tokens / 2});
+        const AttentionSteps s = explain_attention<float>(m, ids, bytes_of(ids), {.layer = 0, .head = 3, .query = tokens / 2});
         check_widths(s);
-        if (tokens > 1) CHECK(attention_text(s).find("−∞") != std::string::npos);
+        if (tokens > 1) CHECK(story_text(attention_story(s)).find("−∞") != std::string::npos);
       }
     }
   }
@@ -197,8 +191,8 @@ TEST_CASE("no line is wider than the terminal, whatever the shape; masked scores
 TEST_CASE("the JSON is one line that holds every number; masked scores are null") {
   const Decoder<float> m = random_model(Position::rope, 2);
   const std::vector<Token> ids = random_ids(6);
-  for (const AttentionStory& s : {explain_attention_example(), explain_attention<float>(m, ids, {"a", "\xff", "\n", "\"", "日", ""}, {})}) {
-    const std::string text = attention_json(s);
+  for (const AttentionSteps& s : {explain_attention_example(), explain_attention<float>(m, ids, {"a", "\xff", "\n", "\"", "日", ""}, {})}) {
+    const std::string text = story_json(attention_story(s));
     CHECK(text.find('\n') == std::string::npos);
     const auto j = nlohmann::json::parse(text);
     const Index T = static_cast<Index>(s.tokens.size());
@@ -256,7 +250,7 @@ TEST_CASE("stories260K: the heads of a model that others trained") {
   const Generation g = generate(model->decoder, model->tokenizer, prompt, o);
   for (const Index layer : {0, 4}) {
     for (const Index head : {0, 7}) {
-      const AttentionStory s = explain_attention(model->decoder, model->tokenizer, prompt, {.layer = layer, .head = head});
+      const AttentionSteps s = explain_attention(model->decoder, model->tokenizer, prompt, {.layer = layer, .head = head});
       CHECK(s.ids == g.prompt_ids);  // as generation reads it
       CHECK(s.kv_head == head / 2);
       check_story(s);

@@ -1,4 +1,4 @@
-// Attention's story as data: every step of one head for one text, from the engine's own pass, in the order in which it happens.
+// Attention, told: every step of one head for one text, from the engine's own pass, in the order in which it happens.
 // Legend: T tokens, C channels, H query heads, G key-value heads, D head width.
 //   q, k, v = x·Wᵀ + b    scores = q·kᵀ/√D (+ bias), −∞ where masked    pattern = softmax(scores)    z = pattern·v    y = Σ_heads z·Woᵀ + b
 // The values are those that a Trace saw in decoder_forward or attention_forward. The steps that the engine takes at once (q·k, then scaled,
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "glassformer/model/decoder.hpp"
-#include "glassformer/plot/heat_map.hpp"
+#include "glassformer/story/story.hpp"
 #include "glassformer/tokenizer/tokenizer.hpp"
 
 namespace glassformer {
@@ -32,7 +32,7 @@ struct AttentionQuery {
   Matrix<double> weighted;      // [T, D] pattern_j·v_j: their sum is z
 };
 
-struct AttentionStory {
+struct AttentionSteps {
   std::string model;  // what it was computed with: one line
   bool is_example = false;
   std::vector<std::string> tokens;  // [T] bytes of each
@@ -67,24 +67,19 @@ struct AttentionStory {
 };
 
 // Four words, four channels, two heads of width two, weights of simple decimals: small enough to redo by hand. In double.
-AttentionStory explain_attention_example(const AttentionQuestion& = {});
+AttentionSteps explain_attention_example(const AttentionQuestion& = {});
 
 // The text that `ids` [T] spell, read by the model in one pass; tokens [T] are their bytes. Throws std::invalid_argument, naming the valid
 // ones, for a layer, a head or a query that does not exist; for no token, or more than the model's context.
 template <class S>
-AttentionStory explain_attention(const Decoder<S>&, std::span<const Token> ids, std::vector<std::string> tokens,
+AttentionSteps explain_attention(const Decoder<S>&, std::span<const Token> ids, std::vector<std::string> tokens,
                                  const AttentionQuestion& = {});
 // The prompt as `generate` reads it, with the start token where the model was trained with one.
-AttentionStory explain_attention(const Decoder<float>&, const Tokenizer&, std::string_view prompt, const AttentionQuestion& = {});
+AttentionSteps explain_attention(const Decoder<float>&, const Tokenizer&, std::string_view prompt, const AttentionQuestion& = {});
 
-// The steps for a terminal, formula beside numbers. No line takes more than `width` columns (60 or more).
-std::string attention_text(const AttentionStory&, plot::Colour = plot::Colour::none, Index width = 80);
-// The pattern alone: rows are queries, columns keys. For demonstrations.
-std::string attention_heat_map(const AttentionStory&, plot::Colour = plot::Colour::none, Index width = 80, Index max_rows = 24);
-inline std::string attention_heat_map(const AttentionStory& story, bool colour, Index width = 80, Index max_rows = 24) {
-  return attention_heat_map(story, colour ? plot::Colour::ansi256 : plot::Colour::none, width, max_rows);
-}
-// Every number, as one JSON object on one line; matrices are lists of rows. −∞ (a masked score) is null.
-std::string attention_json(const AttentionStory&);
+// The steps as a story, formula beside numbers; its data hold every number.
+Story attention_story(const AttentionSteps&);
+// The pattern alone: rows are queries, columns keys.
+story::Picture attention_picture(const AttentionSteps&);
 
 }  // namespace glassformer
