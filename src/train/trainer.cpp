@@ -60,7 +60,7 @@ template <class S> StepReport Trainer<S>::step(const BatchSource& source) {
   for (Index micro = 0; micro < options_.accumulate; ++micro) {
     const Batch& batch = batches[static_cast<std::size_t>(micro)];
     Pass<S> pass;
-    pass.exec = options_.exec, pass.starts = batch.starts, pass.workspace = &workspace_, pass.training = true;
+    pass.exec = options_.exec, pass.starts = batch.starts, pass.workspace = &workspace_, pass.trace = trace_, pass.training = true;
     pass.random = RandomStream{options_.seed}.at("dropout").at(static_cast<std::uint64_t>(done_)).at(static_cast<std::uint64_t>(micro));
     report.loss_nats += decoder_loss<S>(model_, pass, batch.inputs, batch.targets, &saved_, &grads_, scale).sum_nats / static_cast<double>(scored);
   }

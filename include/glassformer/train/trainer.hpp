@@ -61,6 +61,10 @@ template <class S> class Trainer {
   Arena<S>& second_moment() { return v_; }
   Arena<S>& parameters() { return parameters_; }
   void set_steps_done(Index steps) { done_ = steps; }
+  // What the last step computed, summed over its micro-batches and before clipping; the next step begins by clearing it.
+  DecoderGrads<S>& gradients() { return grads_; }
+  // Looks on in the passes of all steps to come, and may edit them; null: nobody.
+  void watch(Trace<S>* trace) { trace_ = trace; }
 
  private:
   Trainer(Decoder<S>&, const TrainOptions&, Arena<S> parameters, DecoderGrads<S> grads);
@@ -72,6 +76,7 @@ template <class S> class Trainer {
   DecoderGrads<S> grads_;
   DecoderSaved<S> saved_;
   Workspace workspace_;
+  Trace<S>* trace_ = nullptr;
   Index done_ = 0;
 };
 
