@@ -32,14 +32,24 @@ void merge_short(const Tokenizer::Impl& t, std::string_view piece, std::vector<T
   out.insert(out.end(), ids, ids + n);
 }
 
-void merge_long(const Tokenizer::Impl& t, std::string_view piece, std::vector<Token>& out) {
+std::vector<Token> bytes_of(const Tokenizer::Impl& t, std::string_view piece) {
   std::vector<Token> ids;
   ids.reserve(piece.size());
   for (const char b : piece) ids.push_back(t.byte_ids[static_cast<unsigned char>(b)]);
-  merge_with_heap(ids, [&](Token left, Token right) {
+  return ids;
+}
+
+template <class G = NobodyLooks> void merge_by_rank(const Tokenizer::Impl& t, std::vector<Token>& ids, G&& on_merge = {}) {
+  const auto candidate = [&](Token left, Token right) {
     const std::uint32_t rank = rank_of(t, left, right);
     return rank == PairMap::none ? Candidate{} : Candidate{rank, t.merged[rank]};
-  });
+  };
+  merge_with_heap(ids, candidate, on_merge);
+}
+
+void merge_long(const Tokenizer::Impl& t, std::string_view piece, std::vector<Token>& out) {
+  std::vector<Token> ids = bytes_of(t, piece);
+  merge_by_rank(t, ids);
   out.insert(out.end(), ids.begin(), ids.end());
 }
 
@@ -64,6 +74,20 @@ void encode_bpe(const Tokenizer::Impl& t, std::string_view text, std::vector<Tok
       std::copy_n(out.begin() + static_cast<std::ptrdiff_t>(place.begin), place.count, out.begin() + static_cast<std::ptrdiff_t>(size));
     }
   });
+}
+
+std::vector<EncodedPiece> explain_bpe(const Tokenizer::Impl& t, std::string_view text) {
+  std::vector<EncodedPiece> pieces;
+  for (; !text.empty(); text.remove_prefix(pieces.back().bytes.size())) {
+    const PreTokenMatch match = match_pre_token(text);
+    EncodedPiece piece{std::string(text.substr(0, match.length)), match.rule, {}, {}, {}};
+    piece.symbols = piece.ids = bytes_of(t, piece.bytes);
+    merge_by_rank(t, piece.ids, [&](std::uint32_t at, Token left, Token right, Token merged) {
+      piece.steps.push_back({static_cast<Index>(at), left, right, merged, static_cast<Index>(rank_of(t, left, right)), 0});
+    });
+    pieces.push_back(std::move(piece));
+  }
+  return pieces;
 }
 
 }  // namespace glassformer::tokenizer

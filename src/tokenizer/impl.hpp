@@ -41,6 +41,9 @@ namespace tokenizer {
 // Appends the ids of a text without special tokens.
 void encode_bpe(const Tokenizer::Impl&, std::string_view text, std::vector<Token>& out);
 void encode_score(const Tokenizer::Impl&, std::string_view text, std::vector<Token>& out);
+// The same, told step by step.
+std::vector<EncodedPiece> explain_bpe(const Tokenizer::Impl&, std::string_view text);
+EncodedPiece explain_score(const Tokenizer::Impl&, std::string_view text);
 std::string decode_score(const Tokenizer::Impl&, std::span<const Token> ids);
 
 inline constexpr Token score_bos = 1, score_eos = 2, score_first_byte = 3;  // 0 is "<unk>"

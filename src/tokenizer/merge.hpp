@@ -13,10 +13,15 @@ struct Candidate {
   Token merged = -1;                           // −1: the pair does not merge
 };
 
+struct NobodyLooks {
+  void operator()(std::uint32_t, Token, Token, Token) const {}
+};
+
 // Merges in place until no adjacent pair merges. candidate(left, right) → Candidate. O(n log n) by a heap of pairs whose stale
 // entries are passed over: a token that merged no longer equals what the entry remembers.
-template <class F>
-void merge_with_heap(std::vector<Token>& ids, F&& candidate) {
+// on_merge(at, left, right, merged) sees each merge; `at` is the place of `left` among the symbols before any merge.
+template <class F, class G = NobodyLooks>
+void merge_with_heap(std::vector<Token>& ids, F&& candidate, G&& on_merge = {}) {
   struct Entry {
     std::uint64_t order;  // priority, then place
     Token left, right, merged;
@@ -45,6 +50,7 @@ void merge_with_heap(std::vector<Token>& ids, F&& candidate) {
     const auto at = static_cast<std::uint32_t>(best.order);
     const std::uint32_t second = next[at];
     if (ids[at] != best.left || second == none || ids[second] != best.right) continue;
+    on_merge(at, best.left, best.right, best.merged);
     ids[at] = best.merged;
     ids[second] = -1;
     next[at] = next[second];

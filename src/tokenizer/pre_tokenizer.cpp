@@ -42,15 +42,18 @@ Run run_of(CharClass wanted, std::string_view text, std::size_t begin) {
 
 }  // namespace
 
-std::size_t pre_token_length(std::string_view text) {
-  if (const std::size_t n = contraction_length(text)) return n;
+PreTokenMatch match_pre_token(std::string_view text) {
+  if (const std::size_t n = contraction_length(text)) return {n, "'s|'t|'re|'ve|'m|'ll|'d"};
   const std::size_t start = text[0] == ' ' && text.size() > 1 ? 1 : 0;  // " ?"
   const CharClass first = char_class(code_point_at(text.substr(start)).value);
-  if (first != CharClass::space) return run_of(first, text, start).end;
+  if (first != CharClass::space) {
+    const std::string_view rule = first == CharClass::letter ? " ?\\p{L}+" : first == CharClass::number ? " ?\\p{N}+" : " ?[^\\s\\p{L}\\p{N}]+";
+    return {run_of(first, text, start).end, rule};
+  }
   const Run spaces = run_of(CharClass::space, text, 0);
   // \s+(?!\S): up to the end of the text the whole run; before other text all but its last character, which \s+ (or " ?") takes next.
-  if (spaces.end == text.size() || spaces.last == 0) return spaces.end;
-  return spaces.last;
+  if (spaces.end != text.size() && spaces.last != 0) return {spaces.last, "\\s+(?!\\S)"};
+  return {spaces.end, spaces.end == text.size() ? "\\s+(?!\\S)" : "\\s+"};
 }
 
 }  // namespace glassformer::tokenizer

@@ -51,14 +51,12 @@ void append_le(std::string& out, const void* value) { out.append(static_cast<con
 
 }  // namespace
 
-void encode_score(const Tokenizer::Impl& t, std::string_view text, std::vector<Token>& out) {
-  if (text.empty()) return;
-  std::vector<Token> ids;
-  append_characters(t, " ", ids);
-  append_characters(t, text, ids);
+namespace {
+
+template <class G = NobodyLooks> void merge_by_score(const Tokenizer::Impl& t, std::vector<Token>& ids, G&& on_merge = {}) {
   PairMap known;  // (left, right) → the token they make, or none
   std::string both;
-  merge_with_heap(ids, [&](Token left, Token right) {
+  const auto candidate = [&](Token left, Token right) {
     std::uint32_t merged = known.find(pair_key(left, right));
     if (merged == PairMap::none) {
       both = t.spellings[static_cast<std::size_t>(left)];
@@ -68,8 +66,35 @@ void encode_score(const Tokenizer::Impl& t, std::string_view text, std::vector<T
     }
     if (merged == 0) return Candidate{};  // 0 is <unk>, which nothing merges into
     return Candidate{priority_of(t.scores[merged]), static_cast<Token>(merged)};
-  });
+  };
+  merge_with_heap(ids, candidate, on_merge);
+}
+
+std::vector<Token> characters_of(const Tokenizer::Impl& t, std::string_view text) {
+  std::vector<Token> ids;
+  append_characters(t, " ", ids);
+  append_characters(t, text, ids);
+  return ids;
+}
+
+}  // namespace
+
+void encode_score(const Tokenizer::Impl& t, std::string_view text, std::vector<Token>& out) {
+  if (text.empty()) return;
+  std::vector<Token> ids = characters_of(t, text);
+  merge_by_score(t, ids);
   out.insert(out.end(), ids.begin(), ids.end());
+}
+
+EncodedPiece explain_score(const Tokenizer::Impl& t, std::string_view text) {
+  EncodedPiece piece{fmt::format(" {}", text), {}, characters_of(t, text), {}, {}};
+  std::vector<Index> begins = {0};  // of each symbol, in bytes
+  for (const Token id : piece.symbols) begins.push_back(begins.back() + static_cast<Index>(t.tokens[static_cast<std::size_t>(id)].size()));
+  piece.ids = piece.symbols;
+  merge_by_score(t, piece.ids, [&](std::uint32_t at, Token left, Token right, Token merged) {
+    piece.steps.push_back({begins[at], left, right, merged, -1, static_cast<double>(t.scores[static_cast<std::size_t>(merged)])});
+  });
+  return piece;
 }
 
 std::string decode_score(const Tokenizer::Impl& t, std::span<const Token> ids) {

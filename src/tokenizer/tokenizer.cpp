@@ -149,6 +149,14 @@ std::vector<std::string> Tokenizer::pre_tokens(std::string_view text) const {
   return pieces;
 }
 
+std::vector<EncodedPiece> Tokenizer::explain(std::string_view text) const {
+  if (text.empty()) return {};
+  if (impl_->kind == Kind::bpe) return tokenizer::explain_bpe(*impl_, text);
+  if (impl_->kind == Kind::score) return {tokenizer::explain_score(*impl_, text)};
+  const std::vector<Token> ids = encode(text);
+  return {{std::string(text), {}, ids, {}, ids}};
+}
+
 Tokenizer byte_tokenizer() {
   auto t = std::make_shared<Tokenizer::Impl>();
   t->kind = Kind::byte;

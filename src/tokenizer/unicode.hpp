@@ -6,14 +6,10 @@
 #include <string>
 #include <string_view>
 
+#include "glassformer/tokenizer/utf8.hpp"
+
 namespace glassformer::tokenizer {
 
-struct CodePoint {
-  std::int32_t value;  // −1 where the bytes are not valid UTF-8; then `bytes` is 1
-  int bytes;
-};
-// The code point at the start of a text that is not empty.
-CodePoint code_point_at(std::string_view text);
 void append_utf8(std::string& out, std::int32_t code_point);
 // The first byte that is not part of valid UTF-8, if any.
 std::optional<std::size_t> invalid_utf8_offset(std::string_view text);

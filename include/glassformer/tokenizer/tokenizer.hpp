@@ -25,6 +25,22 @@ enum class TokenizerKind {
   score       // llama2.c's: a leading space, code points, byte fallback, the best-scoring adjacent merge until none
 };
 
+// One merge of an encoding: the piece that begins at byte `begin` of the pre-token and its right neighbour became one token.
+struct MergeStep {
+  Index begin = 0;
+  Token left = 0, right = 0, token = 0;
+  Index rank = -1;   // kind bpe: the lower merges first
+  double score = 0;  // kind score: the higher merges first
+};
+// How one pre-token became ids.
+struct EncodedPiece {
+  std::string bytes;             // kind score: with the space that is put before the text
+  std::string_view rule;         // kind bpe: the alternative of GPT-2's pattern that cut it out; empty for the other kinds
+  std::vector<Token> symbols;    // before any merge: bytes; kind score: characters, or bytes where the vocabulary lacks one
+  std::vector<MergeStep> steps;  // in the order in which they happen; none for kinds character and byte
+  std::vector<Token> ids;        // after the last
+};
+
 class Tokenizer {
  public:
   struct Impl;
@@ -59,6 +75,9 @@ class Tokenizer {
   const std::vector<float>& scores() const;
   // Kind bpe: the pieces between whose borders merges happen, in order; together they are the text. Other kinds: the whole text.
   std::vector<std::string> pre_tokens(std::string_view text) const;
+  // How encode() comes to its ids, by the same merge loop: one entry a pre-token; their ids, joined, are encode(text). Throws as encode().
+  // Example: for merges aa, ab, aaab the text "aaab" has the symbols a a a b and the steps aa (at byte 0), ab (at 2), aaab (at 0).
+  std::vector<EncodedPiece> explain(std::string_view text) const;
 
   const Impl& impl() const { return *impl_; }
 
