@@ -31,6 +31,25 @@ template <class S> std::vector<AttentionSequence<S>> sequences_in_pass(const Att
   return result;
 }
 
+// Shows the new keys as a sliding cache's pass reads them: turned by their place in the cache. An edit holds for this pass, which
+// alone reads this copy. Sequence s has its turned keys, [G, U, D], at keys[s].
+template <class S> void visit_turned(const AttentionConfig& c, const Pass<S>& pass, const std::vector<S*>& keys) {
+  const Index D = c.core.head_dim, G = c.core.kv_heads;
+  const MatrixView<S> rot_k = pass.workspace->template matrix<S>(pass.tokens(), G * D);
+  const auto each_row = [&](auto&& move) {
+    for (Index s = 0; s < pass.sequences(); ++s) {
+      const Index begin = pass.starts[static_cast<std::size_t>(s)], T = pass.starts[static_cast<std::size_t>(s) + 1] - begin;
+      const Index length = pass.cache->length(pass.slots[static_cast<std::size_t>(s)]), U = length + T;
+      for (Index t = 0; t < T; ++t) {
+        for (Index g = 0; g < G; ++g) move(rot_k.data + (begin + t) * G * D + g * D, keys[static_cast<std::size_t>(s)] + (g * U + length + t) * D);
+      }
+    }
+  };
+  each_row([D](S* seen, const S* key) { std::copy_n(key, D, seen); });
+  pass.visit("attn.rot_k", *rot_k);
+  each_row([D](const S* seen, S* key) { std::copy_n(seen, D, key); });
+}
+
 // Writes the new keys and values into the cache and returns sequences that read all keys from it. A sliding cache keeps keys
 // unrotated: `turned` is memory for a rotated copy of each sequence's keys, [G, U, D].
 template <class S>
@@ -41,6 +60,7 @@ std::vector<AttentionSequence<S>> sequences_in_cache(const AttentionParams<S>& p
   const CacheShape& cache = pass.cache->shape();
   require(cache.kv_heads == G && cache.head_dim == D && pass.layer < cache.layers, "KV cache: its shape does not fit the model's attention");
   std::vector<AttentionSequence<S>> result;
+  std::vector<S*> turned_keys;
   for (Index s = 0; s < pass.sequences(); ++s) {
     const Index begin = pass.starts[static_cast<std::size_t>(s)], T = pass.starts[static_cast<std::size_t>(s) + 1] - begin;
     const Index slot = pass.slots[static_cast<std::size_t>(s)], length = pass.cache->length(slot), U = length + T, stride = cache.capacity * D;
@@ -63,9 +83,11 @@ std::vector<AttentionSequence<S>> sequences_in_cache(const AttentionParams<S>& p
         rope_rotate<S>(*p.rope, places, 1, false, head, pass.exec);
       }
       k = {turned.data, D, U * D};
+      turned_keys.push_back(turned.data);
     }
     result.push_back({T, U, {qkv + begin * at.width + at.q, at.width, D}, k, {values, D, stride}, {z + begin * H * D, H * D, D}, nullptr});
   }
+  if (!turned_keys.empty() && pass.wants("attn.rot_k")) visit_turned(c, pass, turned_keys);
   return result;
 }
 

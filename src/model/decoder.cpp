@@ -6,6 +6,7 @@
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/linear.hpp"
 #include "glassformer/ops/loss.hpp"
+#include "glassformer/trace/edits.hpp"
 #include "model/block.hpp"
 
 namespace glassformer {
@@ -62,13 +63,25 @@ template <class S> void enter_block(Pass<S>& pass, Index layer) {
   if (pass.trace) pass.prefix = "blocks." + std::to_string(layer) + ".";
 }
 
+// The pass with the model's hook before whoever else watches. Lives as long as the pass is used.
+template <class S> struct Hooked {
+  TraceChain<S> chain;
+  Pass<S> pass;
+  Hooked(const Decoder<S>& m, const Pass<S>& p) : chain(m.hook.get(), p.trace), pass(p) {
+    if (m.hook) pass.trace = &chain;
+  }
+  Hooked(const Hooked&) = delete;
+};
+
 // Rows of logits that are held at once.
 Index head_rows(Index vocab, Index rows) { return std::clamp<Index>((Index{1} << 22) / vocab, 64, std::max<Index>(rows, 64)); }
 
 }  // namespace
 
 template <class S>
-void decoder_forward(const Decoder<S>& m, Pass<S> pass, std::span<const Token> ids, MatrixRef<S> hidden, DecoderSaved<S>* saved) {
+void decoder_forward(const Decoder<S>& m, const Pass<S>& given, std::span<const Token> ids, MatrixRef<S> hidden, DecoderSaved<S>* saved) {
+  Hooked<S> hooked(m, given);
+  Pass<S>& pass = hooked.pass;
   check_pass(m, pass, ids);  // all of it before the cache makes room
   require_shape("hidden", hidden.rows(), hidden.cols(), pass.tokens(), m.config.width);
   const std::vector<Index> places = places_of(pass);
@@ -100,11 +113,14 @@ void decoder_forward(const Decoder<S>& m, Pass<S> pass, std::span<const Token> i
 
 template <class S> void decoder_logits(const Decoder<S>& m, const Pass<S>& pass, ConstMatrixRef<S> hidden, MatrixRef<S> logits) {
   ops::linear_forward<S>(hidden, m.unembed, {}, logits, pass.exec);
-  pass.visit("logits", logits);
+  if (m.hook || pass.trace) Hooked<S>(m, pass).pass.visit("logits", logits);
 }
 
 template <class S>
-void decoder_backward(const Decoder<S>& m, Pass<S> pass, std::span<const Token> ids, const DecoderSaved<S>& saved, MatrixRef<S> dhidden, DecoderGrads<S>& grads) {
+void decoder_backward(const Decoder<S>& m, const Pass<S>& given, std::span<const Token> ids, const DecoderSaved<S>& saved, MatrixRef<S> dhidden,
+                      DecoderGrads<S>& grads) {
+  Hooked<S> hooked(m, given);
+  Pass<S>& pass = hooked.pass;
   check_pass(m, pass, ids);
   require(grads.blocks.size() == m.blocks.size(), "gradients of {} blocks, but the model has {}", grads.blocks.size(), m.blocks.size());
   const std::vector<Index> places = places_of(pass);
@@ -144,7 +160,8 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
   std::vector<double> own(losses.empty() ? ids.size() : 0);
   const std::span<double> each = losses.empty() ? std::span<double>(own) : losses;
   // Who looks sees all rows at once.
-  const Index rows = pass.wants("logits") || pass.wants("logits.grad") ? std::max<Index>(N, 1) : head_rows(V, N);
+  const Hooked<S> hooked(m, pass);
+  const Index rows = hooked.pass.wants("logits") || hooked.pass.wants("logits.grad") ? std::max<Index>(N, 1) : head_rows(V, N);
   Loss loss;
   const MatrixView<S> logits = pass.workspace->template matrix<S>(std::min(rows, N), V);
   for (Index begin = 0; begin < N; begin += rows) {
@@ -155,7 +172,7 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
     decoder_logits<S>(m, pass, part, block);
     loss.correct += ops::cross_entropy<S>(block, targets.subspan(at, count), each.subspan(at, count), grads != nullptr, scale, pass.exec);
     if (!grads) continue;
-    pass.visit("logits.grad", block);
+    hooked.pass.visit("logits.grad", block);
     ops::linear_backward_input<S>(block, m.unembed, (*dhidden).middleRows(begin, n), pass.exec);  // forward was: logits = hidden·Uᵀ
     ops::linear_backward_parameters<S>(part, block, grads->unembed, {}, pass.exec);
   }
@@ -168,12 +185,12 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
   return loss;
 }
 
-template void decoder_forward<float>(const Decoder<float>&, Pass<float>, std::span<const Token>, MatrixRef<float>, DecoderSaved<float>*);
-template void decoder_forward<double>(const Decoder<double>&, Pass<double>, std::span<const Token>, MatrixRef<double>, DecoderSaved<double>*);
+template void decoder_forward<float>(const Decoder<float>&, const Pass<float>&, std::span<const Token>, MatrixRef<float>, DecoderSaved<float>*);
+template void decoder_forward<double>(const Decoder<double>&, const Pass<double>&, std::span<const Token>, MatrixRef<double>, DecoderSaved<double>*);
 template void decoder_logits<float>(const Decoder<float>&, const Pass<float>&, ConstMatrixRef<float>, MatrixRef<float>);
 template void decoder_logits<double>(const Decoder<double>&, const Pass<double>&, ConstMatrixRef<double>, MatrixRef<double>);
-template void decoder_backward<float>(const Decoder<float>&, Pass<float>, std::span<const Token>, const DecoderSaved<float>&, MatrixRef<float>, DecoderGrads<float>&);
-template void decoder_backward<double>(const Decoder<double>&, Pass<double>, std::span<const Token>, const DecoderSaved<double>&, MatrixRef<double>,
+template void decoder_backward<float>(const Decoder<float>&, const Pass<float>&, std::span<const Token>, const DecoderSaved<float>&, MatrixRef<float>, DecoderGrads<float>&);
+template void decoder_backward<double>(const Decoder<double>&, const Pass<double>&, std::span<const Token>, const DecoderSaved<double>&, MatrixRef<double>,
                                        DecoderGrads<double>&);
 template Loss decoder_loss<float>(const Decoder<float>&, const Pass<float>&, std::span<const Token>, std::span<const Token>, DecoderSaved<float>*,
                                   DecoderGrads<float>*, float, std::span<double>);

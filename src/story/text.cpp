@@ -68,7 +68,7 @@ class Drawing {
   std::string indent_;
 };
 
-// Columns as wide as their widest cell; the widest text column gives way where all do not fit, its texts broken into lines.
+// Columns as wide as their widest cell; where all do not fit the widest texts give way, broken into lines.
 std::string Drawing::operator()(const story::Table& t) const {
   const std::size_t columns = t.columns.size();
   std::vector<Index> width(columns);
@@ -96,7 +96,7 @@ std::string Drawing::operator()(const story::Table& t) const {
       if (!numbers[j] && (widest == columns || width[j] > width[widest])) widest = j;
     }
     if (widest == columns || width[widest] <= 8) break;
-    width[widest] = std::max<Index>(8, width[widest] - (taken() - width_));
+    --width[widest];
   }
 
   const auto draw = [&](const auto& cell_of) {

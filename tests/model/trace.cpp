@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "glassformer/model/sites.hpp"
+#include "glassformer/trace/edits.hpp"
 #include "model/models.hpp"
 
 namespace glassformer {
@@ -68,8 +70,93 @@ TEST_CASE("trace: every site fires in training, prefill and decode") {
       cached.logits({3});
       CHECK(names_of(decode, false) == forward_sites(c));
       CHECK(decode.at("blocks.0.attn.pattern", 0, 0).cols() == 6);
+
+      const std::vector<std::string> named = decoder_sites(c);
+      CHECK(std::set<std::string>(named.begin(), named.end()) == forward_sites(c));
+      CHECK(named.size() == forward_sites(c).size());
     }
   }
+}
+
+// Names in the order in which they fire, each once.
+struct Order : Trace<float> {
+  std::vector<std::string> names;
+  bool wants(std::string_view) const override { return true; }
+  void visit(const Site& site, MatrixRef<float>) override {
+    if (names.empty() || names.back() != site.name) names.push_back(site.name);
+  }
+};
+
+TEST_CASE("trace: decoder_sites names what fires, in its order, also without an MLP; another name is answered with these") {
+  for (const NormPlacement placement : {NormPlacement::pre, NormPlacement::post}) {
+    for (const Mlp mlp : {Mlp::gelu_tanh, Mlp::swiglu, Mlp::none}) {
+      ModelConfig c = tiny_config(Position::rope);
+      c.placement = placement, c.mlp = mlp;
+      const Decoder<float> m = random_decoder<float>(c);
+      Order order;
+      Runner<float>{m, {}, &order}.logits(random_ids(7, 23));
+      // Scores and patterns come in turn, head by head: once is enough.
+      std::vector<std::string> once;
+      for (const std::string& name : order.names) {
+        if (std::ranges::find(once, name) == once.end()) once.push_back(name);
+      }
+      CHECK(once == decoder_sites(c));
+    }
+  }
+  ModelConfig c = tiny_config(Position::alibi);
+  c.mlp = Mlp::none;
+  CHECK_NOTHROW(require_site(c, "blocks.1.attn.pattern"));
+  for (const char* wrong : {"blocks.2.attn.q", "blocks.0.attn.rot_q", "blocks.0.mlp_out", "pos_embed", "resid_mid", ""}) {
+    CHECK(message_of([&] { require_site(c, wrong); }) ==
+          std::string("site: found ") + wrong +
+              "; this model has embed, blocks.i.resid_pre, blocks.i.ln1.normalized, blocks.i.attn.q, blocks.i.attn.k, blocks.i.attn.v, "
+              "blocks.i.attn.attn_scores, blocks.i.attn.pattern, blocks.i.attn.z, blocks.i.attn_out, blocks.i.resid_mid, "
+              "blocks.i.resid_post, ln_final.normalized, logits; i from 0 to 1");
+  }
+}
+
+TEST_CASE("trace: a sliding cache shows its keys as it turned them, and reads them as they were edited") {
+  const Decoder<float> m = random_decoder<float>(tiny_config(Position::rope));
+  const std::vector<Token> ids = random_ids(6, 23);
+  KvCache<float> plain = make_cache(m, 1), sliding = make_cache(m, 1, 0, true, 1);
+  Recorder<float> a, b;
+  Runner<float>{m, {}, &a, &plain, {0}}.logits(ids);
+  Runner<float>{m, {}, &b, &sliding, {0}}.logits(ids);
+  CHECK(names_of(b, false) == forward_sites(m.config));  // before it slides, places are those of the text
+  CHECK(largest_difference(a.at("blocks.1.attn.rot_k"), b.at("blocks.1.attn.rot_k")) < 1e-5);
+  CHECK(largest_difference(b.at("blocks.0.attn.rot_k"), b.at("blocks.0.attn.k")) > 1e-2);
+  const auto decode = [&](Trace<float>* trace) {
+    KvCache<float> cache = make_cache(m, 1, 0, true, 1);
+    Runner<float> run{m, {}, nullptr, &cache, {0}};
+    run.logits(ids);
+    run.trace = trace;
+    return run.logits({3});
+  };
+  Recorder<float> look;
+  Edit<float> edit("blocks.0.attn.rot_k", [](const Site&, MatrixRef<float> k) { k(0, 0) += 1; });
+  CHECK(largest_difference(decode(nullptr), decode(&look)) < 1e-5);
+  CHECK(largest_difference(decode(nullptr), decode(&edit)) > 1e-4);
+}
+
+TEST_CASE("trace: a decoder's hook edits every pass once, before the pass's own trace sees it") {
+  const Decoder<double> m = random_decoder<double>(tiny_config());
+  const std::vector<Token> ids = random_ids(9, 23);
+  const auto half = std::make_shared<Edits<double>>();
+  half->add({.site = {"blocks.0.attn_out"}, .factor = 0.5});
+  half->add({.site = {"logits"}, .factor = 3});
+  Decoder<double> hooked = random_decoder<double>(tiny_config());
+  hooked.hook = half;
+  Recorder<double> before, after, by_trace;
+  const Matrix<double> plain = Runner<double>{m, {}, &before}.logits(ids), edited = Runner<double>{hooked, {}, &after}.logits(ids);
+  CHECK(relative_error(before.at("blocks.0.attn_out") * 0.5, after.at("blocks.0.attn_out")) < 1e-15);
+  CHECK(largest_difference(plain, edited) > 1e-3);
+  CHECK(same_bits(Runner<double>{hooked}.logits(ids), Runner<double>{m, {}, half.get()}.logits(ids)));  // the same edits as the pass's own trace
+  CHECK(same_bits(after.at("logits"), edited));
+  Decoder<double> scaled = random_decoder<double>(tiny_config());
+  (*scaled.blocks[0].attention.out.weight) *= 0.5;
+  if (scaled.blocks[0].attention.out.bias) (*scaled.blocks[0].attention.out.bias) *= 0.5;
+  CHECK(relative_error(logits_of(scaled, ids) * 3, edited) < 1e-13);
+  CHECK(relative_error(*Runner<double>{hooked}.gradients(ids, {9}).embed, *Runner<double>{m, {}, half.get()}.gradients(ids, {9}).embed) < 1e-15);
 }
 
 TEST_CASE("trace: looking on changes nothing") {

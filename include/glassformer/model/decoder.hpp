@@ -41,6 +41,7 @@ template <class S> struct Decoder {
   NormParams<S> ln_final;   // absent with post-norm
   MatrixView<S> unembed;    // [V, C]; the embedding itself when tied
   std::shared_ptr<const RopeTable<S>> rope;
+  std::shared_ptr<Trace<S>> hook;  // sees (and edits) every pass before the pass's own trace: a model with a head cut out, say; null: none
 };
 
 // Gradients of a decoder: mirrors of its arena and of its adapter's. An empty arena is frozen.
@@ -71,12 +72,12 @@ template <class To, class From> Decoder<To> convert_decoder(const Decoder<From>&
 // Runs the decoder on ids [N] and leaves in `hidden` [N, C] what the head reads. Throws std::invalid_argument for ids outside the
 // vocabulary, bounds that do not fit, and places beyond a learned table.
 template <class S>
-void decoder_forward(const Decoder<S>&, Pass<S>, std::span<const Token> ids, MatrixRef<S> hidden, DecoderSaved<S>* saved = nullptr);
+void decoder_forward(const Decoder<S>&, const Pass<S>&, std::span<const Token> ids, MatrixRef<S> hidden, DecoderSaved<S>* saved = nullptr);
 // logits [N, V] = hidden·Uᵀ
 template <class S> void decoder_logits(const Decoder<S>&, const Pass<S>&, ConstMatrixRef<S> hidden, MatrixRef<S> logits);
 // From d hidden [N, C] to all gradients, which accumulate.
 template <class S>
-void decoder_backward(const Decoder<S>&, Pass<S>, std::span<const Token> ids, const DecoderSaved<S>&, MatrixRef<S> dhidden, DecoderGrads<S>&);
+void decoder_backward(const Decoder<S>&, const Pass<S>&, std::span<const Token> ids, const DecoderSaved<S>&, MatrixRef<S> dhidden, DecoderGrads<S>&);
 
 // Σ of the losses in nats over the scored targets (target −1 is not scored), how many there were, and how many were right.
 struct Loss {

@@ -14,6 +14,13 @@
 
 namespace glassformer {
 
+// CMake's GLASSFORMER_TRACE=OFF builds an engine without any site, against which the cost of having them is measured (tests/bench).
+#ifdef GLASSFORMER_NO_TRACE
+inline constexpr bool kHasSites = false;
+#else
+inline constexpr bool kHasSites = true;
+#endif
+
 template <class S> struct Pass {
   Exec exec;
   std::span<const Index> starts;      // sequence s is rows starts[s] … starts[s+1]
@@ -35,10 +42,10 @@ template <class S> struct Pass {
     if (!training || rate <= 0) return {};
     return {rate, random.at(static_cast<std::uint64_t>(layer)).at(name)};
   }
-  bool wants(std::string_view site) const { return trace != nullptr && trace->wants(prefix + std::string(site)); }
+  bool wants(std::string_view site) const { return kHasSites && trace != nullptr && trace->wants(prefix + std::string(site)); }
   // Shows a value to the trace, which may change it.
   void visit(std::string_view site, MatrixRef<S> value, Index sequence = -1, Index head = -1) const {
-    if (trace == nullptr) return;
+    if (!kHasSites || trace == nullptr) return;
     const std::string name = prefix + std::string(site);
     if (trace->wants(name)) trace->visit({name, sequence, head}, value);
   }
