@@ -1,0 +1,38 @@
+// Learning by repair: mistakes that are really made, each planted into the real engine while it runs (fault_rig.hpp), and what a learner
+// is told of each. `glassformer debug` is made of these.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "glassformer/core/matrix.hpp"
+
+namespace glassformer {
+
+// How a fault's symptom is measured: fault_rig.hpp says what each of them runs.
+enum class Probe { evaluation, training, cache, adapter, neighbours, beginning, drawing, repetition };
+
+struct Fault {
+  Index number = 0;    // from 1
+  std::string id;      // one word: "scale"
+  std::string topic;   // "attention", "training", "cache", …
+  std::string title;   // what is wrong, as the list of candidate causes says it
+  std::string symptom; // what a user would complain about; gives nothing away
+  Probe probe = Probe::evaluation;
+  std::string telling; // the reading of the probe that shows it
+  std::vector<std::string> hints;     // from vague to precise
+  std::string answer;  // what is wrong, and why it shows as it does
+  std::string file, line;             // where it would live: a file of this repository, and a piece of the line
+  std::string test_file, test;        // the test case that would have caught it
+  std::vector<std::string> keywords;  // a guess that holds all words of one of these, in lower case, is right
+};
+
+// All faults, in the order of their numbers.
+const std::vector<Fault>& faults();
+// Throws std::invalid_argument naming the valid numbers, or ids, when there is no such fault.
+const Fault& fault(Index number);
+const Fault& fault(std::string_view id);
+
+// Is this guess, in the learner's own words, the fault? Case does not matter; the title itself is always right.
+bool guesses(const Fault&, std::string_view words);
+
+}  // namespace glassformer
