@@ -3,37 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "glassformer/core/require.hpp"
 #include "glassformer/plot/text.hpp"
+#include "plot/axis.hpp"
 
 namespace glassformer::plot {
 namespace {
-
-// The values of one axis, put on 0 … 1.
-struct Axis {
-  double low = std::numeric_limits<double>::infinity(), high = -std::numeric_limits<double>::infinity();
-  bool log = false;
-
-  double place(double v) const { return log ? std::log10(v) : v; }
-  void take(double v) {
-    if (!std::isfinite(v)) return;
-    require(!log || v > 0, "chart: expected values above zero on a logarithmic axis, found {}", v);
-    low = std::min(low, v), high = std::max(high, v);
-  }
-  void widen() {  // an axis of one value still has two ends
-    if (low > high) low = log ? 1 : 0, high = 1;
-    if (low == high) log ? (low /= 2, high *= 2) : (low -= 0.5, high += 0.5);
-  }
-  double share(double v) const { return (place(v) - place(low)) / (place(high) - place(low)); }
-};
-
-std::string short_number(double v) {
-  const double size = std::abs(v);
-  if (size >= 1e6 || (size > 0 && size < 1e-3)) return fmt::format("{:.1e}", v);
-  return size >= 1000 ? fmt::format("{:.0f}", v) : fmt::format("{:.4g}", v);
-}
 
 char letter(std::size_t series) { return static_cast<char>('a' + series % 26); }
 
@@ -94,14 +70,7 @@ void draw_curves(const Chart& c, const Axis& x, const Axis& y, Field& field) {
 }
 
 std::string lines_chart(const Chart& c, const ChartOptions& o) {
-  for (std::size_t i = 1; i < c.x.size(); ++i)
-    require(c.x[i] > c.x[i - 1], "chart: expected ascending x, found {} after {}", c.x[i], c.x[i - 1]);
-  Axis x{.log = c.x_log}, y{.log = c.y_log};
-  for (const double v : c.x) x.take(v);
-  for (const Series& s : c.series) {
-    for (const double v : s.y) y.take(v);
-  }
-  x.widen(), y.widen();
+  const auto [x, y] = axes_of(c);
   const std::string top = short_number(y.high), bottom = short_number(y.low);
   const Index margin = std::max(display_width(top), display_width(bottom)), columns = o.width - display_width(o.indent) - margin - 2;
   require(columns >= 16, "chart: expected a width of {} or more, found {}", o.width + 16 - columns, o.width);
@@ -162,8 +131,7 @@ std::string bars_chart(const Chart& c, const ChartOptions& o) {
 }  // namespace
 
 std::string chart(const Chart& c, const ChartOptions& o) {
-  const std::size_t count = c.kind == Chart::Kind::bars ? c.names.size() : c.x.size();
-  for (const Series& s : c.series) require(s.y.size() == count, "chart: expected {} values in {}, found {}", count, s.name, s.y.size());
+  check(c);
   require(o.height >= 2, "chart: expected a height of 2 or more, found {}", o.height);
   std::string out;
   if (!c.title.empty()) {

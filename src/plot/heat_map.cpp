@@ -8,23 +8,10 @@
 #include "glassformer/plot/table.hpp"
 #include "glassformer/plot/text.hpp"
 #include "plot/labels.hpp"
+#include "plot/ramp.hpp"
 
 namespace glassformer::plot {
 namespace {
-
-struct Rgb {
-  double red, green, blue;  // 0 … 255
-};
-
-// From dark violet over green to yellow, evenly brighter all the way, so that it also reads in grey (after matplotlib's viridis).
-Rgb ramp(double share) {
-  static constexpr std::array<Rgb, 5> stops{{{68, 1, 84}, {59, 82, 139}, {33, 145, 140}, {94, 201, 98}, {253, 231, 37}}};
-  const double at = std::clamp(share, 0.0, 1.0) * (stops.size() - 1);
-  const std::size_t i = std::min(static_cast<std::size_t>(at), stops.size() - 2);
-  const double f = at - static_cast<double>(i);
-  const auto mix = [f](double a, double b) { return a + f * (b - a); };
-  return {mix(stops[i].red, stops[i + 1].red), mix(stops[i].green, stops[i + 1].green), mix(stops[i].blue, stops[i + 1].blue)};
-}
 
 // The nearest of the palette's cube 16 + 36r + 6g + b, whose six levels are 0, 95, 135, 175, 215, 255.
 int palette(const Rgb& c) {
@@ -34,8 +21,7 @@ int palette(const Rgb& c) {
 
 std::string painted(const std::string& text, double share, Colour colour) {
   const Rgb c = ramp(share);
-  const bool bright = 0.299 * c.red + 0.587 * c.green + 0.114 * c.blue > 120;
-  const int ink = bright ? 16 : 231;  // black or white
+  const int ink = is_bright(c) ? 16 : 231;  // black or white
   const std::string back =
       colour == Colour::rgb ? fmt::format("2;{:.0f};{:.0f};{:.0f}", c.red, c.green, c.blue) : fmt::format("5;{}", palette(c));
   return fmt::format("\x1b[38;5;{};48;{}m{}\x1b[0m", ink, back, text);

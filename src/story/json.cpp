@@ -76,11 +76,6 @@ Parts parts_of(const story::Chart& c) {
   return {std::move(about), std::move(series)};
 }
 
-template <class T> std::string key_of(const T& item) {
-  if constexpr (requires { item.key; }) return item.key;
-  return {};
-}
-
 }  // namespace
 
 std::string story_json(const Story& s) {
@@ -89,7 +84,7 @@ std::string story_json(const Story& s) {
     Json items = Json::array();
     for (const story::Item& item : section.items) {
       Parts parts = std::visit([](const auto& i) { return parts_of(i); }, item);
-      const std::string key = std::visit([](const auto& i) { return key_of(i); }, item);
+      const std::string key = story::item_key(item);
       if (!key.empty()) {
         parts.about["key"] = key;
         values[key] = std::move(parts.value);
@@ -104,6 +99,13 @@ std::string story_json(const Story& s) {
   Json j = {{"component", s.component}, {"title", s.title}, {"opening", s.opening}, {"sections", std::move(sections)}, {"closing", s.closing}};
   j.update(values);
   return j.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string story_json(const story::Item& item) {
+  Parts parts = std::visit([](const auto& i) { return parts_of(i); }, item);
+  if (const std::string key = story::item_key(item); !key.empty()) parts.about["key"] = key;
+  if (!parts.value.is_null()) parts.about["value"] = std::move(parts.value);
+  return parts.about.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace glassformer

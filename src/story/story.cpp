@@ -3,16 +3,17 @@
 #include "glassformer/core/require.hpp"
 
 namespace glassformer {
-namespace {
 
-std::string_view key_of(const story::Item& item) {
+std::string story::item_key(const Item& item) {
   return std::visit(
-      [](const auto& i) -> std::string_view {
+      [](const auto& i) -> std::string {
         if constexpr (requires { i.key; }) return i.key;
         return {};
       },
       item);
 }
+
+namespace {
 
 // What `read` finds in the item or the data of that key.
 template <class T, class OfItem>
@@ -20,7 +21,7 @@ const T& find(const Story& s, std::string_view key, const char* kind, OfItem&& o
   std::string keys;
   for (const story::Section& section : s.sections) {
     for (const story::Item& item : section.items) {
-      const std::string_view found = key_of(item);
+      const std::string found = story::item_key(item);
       if (found.empty()) continue;
       if (found == key) {
         if (const T* value = of_item(item)) return *value;

@@ -55,6 +55,7 @@ struct Chart {  // lines over x, or bars
   plot::Chart chart;
 };
 using Item = std::variant<Paragraph, Lines, Number, Grid, Picture, Table, Chart>;
+std::string item_key(const Item&);  // empty where it has none
 
 struct Section {
   std::string title, formula;  // "Scaling", "sⱼ = q·kⱼ/√D"; the formula may be empty
@@ -87,5 +88,11 @@ std::string story_text(const story::Item&, plot::Colour = plot::Colour::none, In
 // One object on one line: "component", "title", "opening", "sections" [{"title", "formula", "items": [{"kind", …}]}], "closing", then each
 // key with its value. Matrices are lists of rows; what is not finite (a masked score) is null. Bytes that are no UTF-8 become U+FFFD.
 std::string story_json(const Story&);
+// One item alone: {"kind", …, "key", "value"}, as in "sections" with its value beside it.
+std::string story_json(const story::Item&);
+
+// One item as a fragment of HTML without scripts: charts and pictures as SVG, the rest as paragraphs and tables. Readable on white and on
+// black. Bytes that are no UTF-8 and control characters are made visible, as plot::visible does.
+std::string story_html(const story::Item&);
 
 }  // namespace glassformer
