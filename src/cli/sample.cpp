@@ -1,7 +1,10 @@
 // sample: text from a model.
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
+#include "cli/sampling_options.hpp"
+#include "cli/explain.hpp"
 #include "cli/terminal.hpp"
+#include "cli/what_if.hpp"
 #include "glassformer/io/adapter_directory.hpp"
 #include "glassformer/io/model_directory.hpp"
 #include "glassformer/sample/generate.hpp"
@@ -16,23 +19,20 @@ Options declare() {
   o.text("prompt", "TEXT", "text to continue; empty: from the start token");
   o.integer("max-tokens", 200, 1, "tokens to write, at most");
   o.list("stop", "TEXT", "end before this text");
-  o.group("Choice of each token");
-  o.real("temperature", 0.8, 0, 1000, "below 1: safer, above 1: wilder; 0: always the most probable");
-  o.integer("top-k", 0, 0, "only the N most probable; 0: all");
-  o.real("top-p", 1, 1e-9, 1, "only the smallest set of the most probable with this much of the probability");
-  o.real("min-p", 0, 0, 1, "only those with at least this share of the best one's probability");
-  o.positive("repetition-penalty", 1, "above 1: tokens that the text already has become less probable");
+  declare_sampling(o);
   o.group("Memory");
   o.flag("no-cache", "read everything again for each token, without the KV cache: the same text, more slowly");
   o.choice("past-context", {"slide", "stop"}, "when the context is full: forget the oldest, or end", "slide");
+  declare_what_if(o);
   o.common(kSeed | kThreads | kKernels | kJson);
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --temperature 0.7 --top-k 40");
+  o.example("glassformer sample --model model --prompt \"Once upon a time\" --ablate 1.3");
   return o;
 }
 
 GenerateOptions generate_options(const Options& o) {
   GenerateOptions g;
-  g.sampling = {o.real("temperature"), o.integer("top-k"), o.real("top-p"), o.real("min-p"), o.real("repetition-penalty")};
+  g.sampling = sampling_options(o);
   g.max_tokens = o.integer("max-tokens");
   g.stop = o.texts("stop");
   for (const std::string& s : g.stop) require_usage(!s.empty(), "--stop: expected a text, found an empty one");
@@ -77,6 +77,10 @@ int sample_command(Arguments arguments) {
 
   const std::string prompt = o.text("prompt");
   (void)files.tokenizer.encode(prompt);  // throws before anything is printed when the tokenizer lacks a character of it
+  if (const WhatIf what = what_if(o); !what.empty()) {
+    print_story(o, what_if_story(files.decoder, files.tokenizer, prompt, what, options));
+    return 0;
+  }
   if (!o.json()) {
     print_output(prompt);
     options.on_text = [](std::string_view piece) {

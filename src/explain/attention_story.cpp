@@ -17,8 +17,7 @@ constexpr Index kKeys = 8;  // keys of the chosen query that are written out
 
 std::vector<std::string> token_labels(const AttentionSteps& s, Index width = 10) {
   std::vector<std::string> labels;
-  for (std::size_t t = 0; t < s.tokens.size(); ++t)
-    labels.push_back(fmt::format("{} {}", t, plot::fit(plot::visible(s.tokens[t]), width)));
+  for (std::size_t t = 0; t < s.tokens.size(); ++t) labels.push_back(fmt::format("{} {}", t, plot::fit(plot::visible(s.tokens[t]), width)));
   return labels;
 }
 
@@ -66,7 +65,8 @@ class Teller {
     for (const Index j : keys_) key_width_ = std::max(key_width_, plot::display_width(label(j)));
   }
   // One line for each of them, beside its label.
-  template <class F> std::vector<std::string> lines_of_keys(const F& text_of) const {
+  template <class F>
+  std::vector<std::string> lines_of_keys(const F& text_of) const {
     std::vector<std::string> lines;
     for (const Index j : keys_) lines.push_back(fmt::format("{}  {}", plot::pad_right(label(j), key_width_), text_of(j)));
     return lines;
@@ -145,7 +145,8 @@ class Teller {
 
   void rotation() {
     step("Rotation (RoPE)", "(a, b) ← (a·cos φ − b·sin φ, a·sin φ + b·cos φ)");
-    say(fmt::format("Each pair (i, i + {}) of a query and of a key is turned by φ = place·θᵢ, so that their product depends on how far "
+    say(
+        fmt::format("Each pair (i, i + {}) of a query and of a key is turned by φ = place·θᵢ, so that their product depends on how far "
                     "apart they stand. Shown: the query, and the key of {}.",
                     D() / 2, quoted(strongest_)));
     Matrix<double> rows(4, D());
@@ -201,17 +202,20 @@ class Teller {
   void softmax() {
     const AttentionQuery& a = s_.query;
     step("Softmax", "pⱼ = exp(sⱼ − max)/Σᵢ exp(sᵢ − max)");
-    say(fmt::format("Weights that are positive and add up to 1. The largest score is max = {}; taking it off changes no weight and keeps "
+    say(
+        fmt::format("Weights that are positive and add up to 1. The largest score is max = {}; taking it off changes no weight and keeps "
                     "exp from overflowing.{}",
                     number(a.maximum), key_note()));
     std::vector<std::string> lines = lines_of_keys([&](Index j) {
       const double score = s_.scores(at(), j), e = a.exponentials(j);
-      const std::string power =
-          std::isinf(score) ? "exp(−∞)"
-                            : fmt::format("exp({} {} {})", plot::pad_left(number(score), 6), a.maximum < 0 ? "+" : "-", number(std::abs(a.maximum)));
-      return fmt::format("{} = {}    {}/{} = {}", plot::pad_right(power, 19), number(e), number(e), number(a.sum), number(s_.pattern(at(), j)));
+      const std::string power = std::isinf(score) ? "exp(−∞)"
+                                                  : fmt::format("exp({} {} {})", plot::pad_left(number(score), 6),
+                                                                a.maximum < 0 ? "+" : "-", number(std::abs(a.maximum)));
+      return fmt::format("{} = {}    {}/{} = {}", plot::pad_right(power, 19), number(e), number(e), number(a.sum),
+                         number(s_.pattern(at(), j)));
     });
-    lines.push_back(fmt::format("{}  {} = {}", plot::pad_right(T() > kKeys ? "all" : "sum", key_width_), std::string(19, ' '), number(a.sum)));
+    lines.push_back(
+        fmt::format("{}  {} = {}", plot::pad_right(T() > kKeys ? "all" : "sum", key_width_), std::string(19, ' '), number(a.sum)));
     put(story::Lines{std::move(lines)});
   }
 
@@ -239,7 +243,8 @@ class Teller {
   void output() {
     const bool bias = s_.bq.size() != 0;
     step("Output", bias ? "y = Σ_heads z·Woᵀ + b" : "y = Σ_heads z·Woᵀ");
-    say(fmt::format("Wo turns this head's z back into C channels; the {} heads' shares are added{}.", s_.heads, bias ? ", with the bias" : ""));
+    say(fmt::format("Wo turns this head's z back into C channels; the {} heads' shares are added{}.", s_.heads,
+                    bias ? ", with the bias" : ""));
     Matrix<double> rows(2, s_.width);
     rows << s_.share.row(at()), s_.output.row(at());
     grid("", rows, {"this head", "all heads: y"});
@@ -261,7 +266,8 @@ class Teller {
     };
     add("model", s_.model), add("example", s_.is_example), add("tokens", s_.tokens), add("ids", s_.ids);
     add("layer", s_.layer), add("layers", s_.layers), add("head", s_.head), add("heads", s_.heads), add("kv_head", s_.kv_head);
-    add("kv_heads", s_.kv_heads), add("head_dim", s_.head_dim), add("width", s_.width), add("scale", s_.scale), add("alibi_slope", s_.slope);
+    add("kv_heads", s_.kv_heads), add("head_dim", s_.head_dim), add("width", s_.width), add("scale", s_.scale),
+        add("alibi_slope", s_.slope);
     add("causal", s_.causal), add("window", s_.window), add("rope", s_.rotated), add("adapted", s_.adapted);
     matrix("wq", s_.wq), matrix("wk", s_.wk), matrix("wv", s_.wv), matrix("wo", s_.wo);
     if (s_.bq.size() != 0) add("bq", s_.bq), add("bk", s_.bk), add("bv", s_.bv);

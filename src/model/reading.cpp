@@ -22,7 +22,8 @@ Pass<S> pass_of(const Reading<S>& reading, const std::array<Index, 2>& starts, c
 
 }  // namespace
 
-template <class S> Matrix<S> decoder_read(const Decoder<S>& m, std::span<const Token> ids, const Reading<S>& reading) {
+template <class S>
+Matrix<S> decoder_read(const Decoder<S>& m, std::span<const Token> ids, const Reading<S>& reading) {
   const Index N = static_cast<Index>(ids.size());
   const std::array<Index, 2> starts = {0, N};
   const std::array<Index, 1> slots = {0};
@@ -34,7 +35,8 @@ template <class S> Matrix<S> decoder_read(const Decoder<S>& m, std::span<const T
   return logits;
 }
 
-template <class S> Loss decoder_read_loss(const Decoder<S>& m, std::span<const Token> ids, const Reading<S>& reading) {
+template <class S>
+Loss decoder_read_loss(const Decoder<S>& m, std::span<const Token> ids, const Reading<S>& reading) {
   require(ids.size() >= 2, "loss: expected at least two tokens, found {}", ids.size());
   std::vector<Token> targets(ids.begin() + 1, ids.end());
   targets.push_back(-1);

@@ -89,9 +89,9 @@ std::string lines_chart(const Chart& c, const ChartOptions& o) {
   const Index room = columns - display_width(first) - display_width(last) - 2;
   const std::string label = fit(c.x_label + (c.x_log ? " (logarithmic)" : ""), std::max<Index>(room, 1));
   const Index before = std::max<Index>((room - display_width(label)) / 2 + 1, 1);
-  out += fmt::format("{}\n{}{}{}{}{}\n", rule, o.indent, std::string(static_cast<std::size_t>(margin + 2), ' '), first,
-                     pad_right(std::string(static_cast<std::size_t>(before), ' ') + label, columns - display_width(first) - display_width(last)),
-                     last);
+  out += fmt::format(
+      "{}\n{}{}{}{}{}\n", rule, o.indent, std::string(static_cast<std::size_t>(margin + 2), ' '), first,
+      pad_right(std::string(static_cast<std::size_t>(before), ' ') + label, columns - display_width(first) - display_width(last)), last);
   return out;
 }
 

@@ -10,7 +10,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json value_of(double x) { return std::isfinite(x) ? Json(x) : Json(nullptr); }
-template <class Row> Json row_of(const Row& row) {
+template <class Row>
+Json row_of(const Row& row) {
   Json out = Json::array();
   for (const double x : row) out.push_back(value_of(x));
   return out;
@@ -65,9 +66,12 @@ Parts parts_of(const story::Table& t) {
 Parts parts_of(const story::Chart& c) {
   Json series = Json::array();
   for (const plot::Series& s : c.chart.series) series.push_back({{"name", s.name}, {"y", row_of(s.y)}});
-  Json about = {{"kind", "chart"},           {"chart", c.chart.kind == plot::Chart::Kind::bars ? "bars" : "lines"},
-                {"title", c.chart.title},    {"x_label", c.chart.x_label},
-                {"y_label", c.chart.y_label}, {"x_log", c.chart.x_log},
+  Json about = {{"kind", "chart"},
+                {"chart", c.chart.kind == plot::Chart::Kind::bars ? "bars" : "lines"},
+                {"title", c.chart.title},
+                {"x_label", c.chart.x_label},
+                {"y_label", c.chart.y_label},
+                {"x_log", c.chart.x_log},
                 {"y_log", c.chart.y_log}};
   if (c.chart.kind == plot::Chart::Kind::bars)
     about["names"] = c.chart.names;
@@ -96,7 +100,8 @@ std::string story_json(const Story& s) {
     sections.push_back({{"title", section.title}, {"formula", section.formula}, {"items", std::move(items)}});
   }
   for (const auto& [key, data] : s.data) values[key] = value_of(data);
-  Json j = {{"component", s.component}, {"title", s.title}, {"opening", s.opening}, {"sections", std::move(sections)}, {"closing", s.closing}};
+  Json j = {
+      {"component", s.component}, {"title", s.title}, {"opening", s.opening}, {"sections", std::move(sections)}, {"closing", s.closing}};
   j.update(values);
   return j.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -1,9 +1,10 @@
 // A story drawn for a terminal.
+#include "glassformer/plot/text.hpp"
+
 #include <algorithm>
 
 #include "glassformer/core/require.hpp"
 #include "glassformer/plot/table.hpp"
-#include "glassformer/plot/text.hpp"
 #include "glassformer/story/story.hpp"
 
 namespace glassformer {
@@ -127,8 +128,7 @@ std::string heading(Index number, const story::Section& s, plot::Colour colour, 
   const std::string head = fmt::format("{}. {}", number, s.title);
   const std::string bold = colour == plot::Colour::none ? head : fmt::format("\x1b[1m{}\x1b[0m", head);
   if (plot::display_width(head) + 1 + plot::display_width(s.formula) <= width)
-    return s.formula.empty() ? bold + '\n'
-                             : fmt::format("{} {}\n", bold, plot::pad_left(s.formula, width - plot::display_width(head) - 1));
+    return s.formula.empty() ? bold + '\n' : fmt::format("{} {}\n", bold, plot::pad_left(s.formula, width - plot::display_width(head) - 1));
   return bold + '\n' + joined(plot::wrap(s.formula, width, kIndent));
 }
 

@@ -6,15 +6,18 @@
 
 namespace glassformer {
 
-template <class S> void Edits<S>::rearm() {
+template <class S>
+void Edits<S>::rearm() {
   for (Armed& armed : edits_) armed.spent = false;
 }
 
-template <class S> bool Edits<S>::wants(std::string_view site) const {
+template <class S>
+bool Edits<S>::wants(std::string_view site) const {
   return std::ranges::any_of(edits_, [&](const Armed& armed) { return !armed.spent && armed.edit.site.name == site; });
 }
 
-template <class S> void Edits<S>::visit(const Site& site, MatrixRef<S> value) {
+template <class S>
+void Edits<S>::visit(const Site& site, MatrixRef<S> value) {
   for (Armed& armed : edits_) {
     const SiteEdit<S>& e = armed.edit;
     const auto meets = [](Index wanted, Index found) { return wanted < 0 || wanted == found; };
@@ -32,8 +35,9 @@ template <class S> void Edits<S>::visit(const Site& site, MatrixRef<S> value) {
     }
     if (e.factor == S(1)) continue;
     const Index columns = e.columns < 0 ? value.cols() - e.first_column : e.columns;
-    require(e.first_column >= 0 && columns >= 0 && e.first_column + columns <= value.cols(), "{}: columns {} to {}, but the value is [{}, {}]", site.name,
-            e.first_column, e.first_column + columns, value.rows(), value.cols());
+    require(e.first_column >= 0 && columns >= 0 && e.first_column + columns <= value.cols(),
+            "{}: columns {} to {}, but the value is [{}, {}]", site.name, e.first_column, e.first_column + columns, value.rows(),
+            value.cols());
     auto part = value.middleCols(e.first_column, columns);
     if (e.factor == S(0))
       part.setZero();  // also what is not finite

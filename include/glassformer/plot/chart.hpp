@@ -14,11 +14,11 @@ struct Series {
 
 struct Chart {
   enum class Kind { lines, bars } kind = Kind::lines;
-  std::string title, x_label, y_label;
-  std::vector<double> x = {};              // lines: ascending
-  std::vector<std::string> names = {};     // bars: a name each
-  std::vector<Series> series = {};         // bars: one or more for each name
-  bool x_log = false, y_log = false;       // logarithmic axes; lines only
+  std::string title = {}, x_label = {}, y_label = {};
+  std::vector<double> x = {};           // lines: ascending
+  std::vector<std::string> names = {};  // bars: a name each
+  std::vector<Series> series = {};      // bars: one or more for each name
+  bool x_log = false, y_log = false;    // logarithmic axes; lines only
 };
 
 struct ChartOptions {

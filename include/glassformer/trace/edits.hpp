@@ -9,18 +9,20 @@
 
 namespace glassformer {
 
-template <class S> struct SiteEdit {
-  Site site;                            // sequence and head as fired; −1: any
-  S factor = 1;                         // scale: x ← factor·x
-  Index first_column = 0, columns = -1; // of these columns; −1: all from the first
-  Matrix<S> patch = {};                 // not empty: replaces the value; must have its shape
-  Index row = -1;                       // of a patch: only this row
-  bool once = false;                    // only the first time that the site fires: the reading of a prompt, not the decoding after it
+template <class S>
+struct SiteEdit {
+  Site site;                             // sequence and head as fired; −1: any
+  S factor = 1;                          // scale: x ← factor·x
+  Index first_column = 0, columns = -1;  // of these columns; −1: all from the first
+  Matrix<S> patch = {};                  // not empty: replaces the value; must have its shape
+  Index row = -1;                        // of a patch: only this row
+  bool once = false;                     // only the first time that the site fires: the reading of a prompt, not the decoding after it
 };
 
 // A trace that makes edits, in the order in which they were added. Visiting throws std::invalid_argument, saying both shapes, when a patch
 // or a range of columns does not fit the value.
-template <class S> class Edits : public Trace<S> {
+template <class S>
+class Edits : public Trace<S> {
  public:
   void add(SiteEdit<S> edit) { edits_.push_back({std::move(edit), false}); }
   bool empty() const { return edits_.empty(); }
@@ -38,7 +40,8 @@ template <class S> class Edits : public Trace<S> {
 };
 
 // Two traces that see the same pass: the second sees what the first left. Either may be null.
-template <class S> class TraceChain : public Trace<S> {
+template <class S>
+class TraceChain : public Trace<S> {
  public:
   TraceChain(Trace<S>* first, Trace<S>* second) : first_(first), second_(second) {}
   bool wants(std::string_view site) const override { return (first_ && first_->wants(site)) || (second_ && second_->wants(site)); }

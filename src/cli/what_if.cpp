@@ -1,0 +1,57 @@
+#include "cli/what_if.hpp"
+
+#include <charconv>
+
+namespace glassformer::cli {
+namespace {
+
+template <class T>
+bool read_number(std::string_view text, T& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() && !text.empty();
+}
+
+}  // namespace
+
+void declare_what_if(Options& o, bool patches) {
+  o.group("What if");
+  o.list("ablate", "L.H", "leave out head H of layer L");
+  o.list("scale", "SITE=F", "multiply the value at a site: blocks.0.mlp_out=0.5");
+  if (patches) {
+    o.list("patch", "SITE", "put in the value that this site has for another text");
+    o.text("patch-from", "TEXT", "that text");
+    o.integer("patch-token", std::nullopt, 0, "patch only this token's row, counted from 0 (all, so both texts need equally many)");
+  }
+  o.flag("no-mask", "every token sees all that were read");
+  o.positive("softmax-temperature", 1, "attention takes softmax(scores/τ)");
+}
+
+WhatIf what_if(const Options& o, bool patches) {
+  WhatIf w;
+  for (const std::string& text : o.texts("ablate")) {
+    const auto dot = text.find('.');
+    Index layer = 0, head = 0;
+    require_usage(dot != std::string::npos && read_number(std::string_view(text).substr(0, dot), layer) &&
+                      read_number(std::string_view(text).substr(dot + 1), head),
+                  "--ablate: expected LAYER.HEAD, as 0.3, found {}", text);
+    w.heads.emplace_back(layer, head);
+  }
+  for (const std::string& text : o.texts("scale")) {
+    const auto equals = text.rfind('=');
+    double factor = 0;
+    require_usage(equals != std::string::npos && read_number(std::string_view(text).substr(equals + 1), factor),
+                  "--scale: expected SITE=NUMBER, as blocks.0.mlp_out=0.5, found {}", text);
+    w.scales.emplace_back(text.substr(0, equals), factor);
+  }
+  w.no_mask = o.is_set("no-mask");
+  w.softmax_temperature = o.real("softmax-temperature");
+  if (patches) {
+    w.patches = o.texts("patch");
+    w.patch_text = o.text("patch-from");
+    w.patch_token = o.integer_or("patch-token", -1);
+    require_usage(w.patches.empty() == w.patch_text.empty(), "--patch SITE and --patch-from TEXT belong together");
+  }
+  return w;
+}
+
+}  // namespace glassformer::cli

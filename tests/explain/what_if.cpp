@@ -1,0 +1,146 @@
+// A model with a change, side by side with itself.
+#include "glassformer/explain/what_if.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "glassformer/model/reading.hpp"
+#include "glassformer/plot/text.hpp"
+#include "glassformer/sample/prompt.hpp"
+#include "support/check.hpp"
+
+namespace glassformer {
+namespace {
+
+Decoder<float> model_of(Position position = Position::rope) {
+  ModelConfig c;
+  c.vocab = 256, c.context = 48, c.layers = 2, c.heads = 4, c.kv_heads = 2, c.width = 16, c.position = position;
+  Decoder<float> m = make_decoder<float>(c);
+  initialize(m, 3);
+  for (auto& block : m.blocks) (*block.attention.qkv.weight) *= 20, (*block.attention.out.weight) *= 20, (*block.mlp.down.weight) *= 20;
+  (*m.embed) *= 30;
+  return m;
+}
+const Tokenizer& bytes() {
+  static const Tokenizer tokenizer = byte_tokenizer();
+  return tokenizer;
+}
+Matrix<float> logits(const Decoder<float>& m, std::string_view text) {
+  return decoder_read<float>(m, read_prompt(m.config, bytes(), text).ids);
+}
+
+}  // namespace
+
+TEST_CASE("what if: each change does what it says, and is gone afterwards to the bit") {
+  for (const Position position : {Position::rope, Position::alibi}) {
+    Decoder<float> m = model_of(position);
+    const Matrix<float> before = logits(m, "so it goes");
+    const auto with = [&](const WhatIf& what) {
+      const Intervention change(m, bytes(), what);
+      return logits(m, "so it goes");
+    };
+    // A head without its columns of the output projection.
+    const Matrix<float> ablated = with({.heads = {{1, 2}}});
+    Decoder<float> deaf = model_of(position);
+    (*deaf.blocks[1].attention.out.weight).middleCols(8, 4).setZero();
+    CHECK(test::relative_error(ablated, logits(deaf, "so it goes")) < 1e-6);
+    CHECK(test::relative_error(ablated, before) > 1e-3);
+
+    const Matrix<float> scaled = with({.scales = {{"blocks.0.attn_out", 0.5}, {"blocks.0.attn_out", 4}}});  // one after the other
+    Decoder<float> loud = model_of(position);
+    (*loud.blocks[0].attention.out.weight) *= 2;
+    if (loud.blocks[0].attention.out.bias) (*loud.blocks[0].attention.out.bias) *= 2;
+    CHECK(test::relative_error(scaled, logits(loud, "so it goes")) < 1e-5);
+
+    const Matrix<float> warm = with({.softmax_temperature = 4});
+    Decoder<float> soft = model_of(position);
+    for (auto& block : soft.blocks) {
+      block.attention.config.core.scale /= 4;
+      for (double& slope : block.attention.config.core.slopes) slope /= 4;
+    }
+    CHECK(test::relative_error(warm, logits(soft, "so it goes")) < 1e-6);
+    CHECK(test::relative_error(warm, before) > 1e-3);
+
+    // Without the mask the first token's logits depend on the last one.
+    const Matrix<float> other = logits(m, "so it goe!");
+    CHECK(test::relative_error(other.row(0), before.row(0)) < 1e-6);
+    const Intervention change(m, bytes(), {.no_mask = true});
+    CHECK(test::relative_error(logits(m, "so it goe!").row(0), logits(m, "so it goes").row(0)) > 1e-3);
+  }
+  Decoder<float> m = model_of();
+  const Matrix<float> before = logits(m, "so it goes");
+  { const Intervention change(m, bytes(), {.heads = {{0, 0}}, .no_mask = true, .softmax_temperature = 2}); }
+  CHECK(m.hook == nullptr);
+  CHECK(logits(m, "so it goes") == before);
+}
+
+TEST_CASE("what if: a patch of the whole stream makes the model answer the other text; of one token, only from there") {
+  Decoder<float> m = model_of();
+  const Matrix<float> a = logits(m, "so it goes"), b = logits(m, "on we went");
+  Intervention change(m, bytes(), {.patches = {"blocks.0.resid_post"}, .patch_text = "on we went"});
+  CHECK(test::relative_error(logits(m, "so it goes"), b) < 1e-6);
+  CHECK(test::relative_error(logits(m, "so it goes"), a) < 1e-6);  // it acts once
+  change.rearm();
+  CHECK_THROWS_WITH_AS(logits(m, "so it"), "blocks.0.resid_post: the patch is [10, 16], the value is [5, 16]", std::invalid_argument);
+  Decoder<float> one = model_of();
+  const Intervention at(one, bytes(), {.patches = {"blocks.0.resid_post"}, .patch_text = "on we went", .patch_token = 6});
+  const Matrix<float> mixed = logits(one, "so it goes");
+  CHECK(test::relative_error(mixed.topRows(6), a.topRows(6)) < 1e-6);
+  CHECK(test::relative_error(mixed.bottomRows(4), a.bottomRows(4)) > 1e-3);
+}
+
+TEST_CASE("what if: a scores' patch goes to its own head and sequence") {
+  Decoder<float> m = model_of();
+  const Matrix<float> b = logits(m, "on we went");
+  const Intervention change(m, bytes(),
+                            {.patches = {"embed", "blocks.0.attn.pattern", "blocks.1.attn.pattern"}, .patch_text = "on we went"});
+  CHECK(test::relative_error(logits(m, "so it goes"), b) < 1e-5);
+}
+
+TEST_CASE("what if: the story has loss, next tokens and text of both") {
+  Decoder<float> m = model_of();
+  GenerateOptions options;
+  options.max_tokens = 12, options.sampling.temperature = 0;
+  const Story same = what_if_story(m, bytes(), "so it goes", {}, options);
+  CHECK(same.number("kl_nats") == 0);
+  CHECK(same.number("loss_before_nats") == same.number("loss_after_nats"));
+  const Story story = what_if_story(m, bytes(), "so it goes", {.heads = {{0, 1}}, .no_mask = true}, options);
+  const auto ids = read_prompt(m.config, bytes(), "so it goes").ids;
+  CHECK(story.number("loss_before_nats") == doctest::Approx(decoder_read_loss<float>(m, ids).mean()).epsilon(1e-6));
+  CHECK(story.number("kl_nats") > 1e-3);
+  const auto j = nlohmann::json::parse(story_json(story));
+  CHECK(j["ids_before"] == nlohmann::json::parse(story_json(same))["ids"]);
+  CHECK(j["ids"] != j["ids_before"]);
+  CHECK(j["next_tokens"].size() >= 6);
+  for (const Index width : {60, 80}) {
+    std::istringstream text(story_text(story, plot::Colour::none, width));
+    for (std::string line; std::getline(text, line);) CHECK_MESSAGE(plot::display_width(line) <= width, line);
+  }
+}
+
+TEST_CASE("what if: what does not exist is answered with what does") {
+  Decoder<float> m = model_of();
+  const auto says = [&](const WhatIf& what) -> std::string {
+    try {
+      const Intervention change(m, bytes(), what);
+    } catch (const std::invalid_argument& error) {
+      CHECK(m.hook == nullptr);
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(says({.heads = {{2, 0}}}) == "ablate: expected a layer of 0 … 1, found 2");
+  CHECK(says({.heads = {{0, 4}}}) == "ablate: expected a head of 0 … 3, found 4");
+  CHECK(says({.scales = {{"blocks.0.rot_q", 1}}}).starts_with("site: found blocks.0.rot_q; this model has embed, blocks.i.resid_pre, "));
+  CHECK(says({.scales = {{"embed", std::nan("")}}}) == "scale: expected a finite factor for embed, found nan");
+  CHECK(says({.patches = {"embed"}}) == "patch: expected the text whose values are put in, found none");
+  CHECK(says({.patches = {"embed"}, .patch_text = "abc", .patch_token = 3}) ==
+        "patch token: expected 0 … 2, as the other text has 3 tokens, found 3");
+  CHECK(says({.softmax_temperature = 0}) == "softmax temperature: expected a number above 0, found 0");
+}
+
+}  // namespace glassformer
