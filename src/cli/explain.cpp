@@ -11,7 +11,8 @@ namespace glassformer::cli {
 namespace {
 
 constexpr Command kComponents[] = {
-    {"attention", "queries, keys, values, scores, mask, softmax, output of one head", explain_attention_command}};
+    {"attention", "queries, keys, values, scores, mask, softmax, output of one head", explain_attention_command},
+    {"sampling", "from logits to one token: what each filter leaves, and the draw", explain_sampling_command}};
 
 }  // namespace
 
