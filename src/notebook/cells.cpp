@@ -31,9 +31,9 @@ std::string joined(std::vector<std::string_view> lines) {
     if (!empty(line)) margin = std::min(margin, line.find_first_not_of(' '));
   }
   std::string text;
-  for (const std::string_view line : lines) {
-    if (!text.empty() || &line != lines.data()) text += '\n';
-    if (!empty(line)) text += line.substr(margin);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (i > 0) text += '\n';
+    if (!empty(lines[i])) text += lines[i].substr(margin);
   }
   return text;
 }

@@ -33,6 +33,9 @@ class Comparing {
     } else if (found.is_object()) {
       for (const auto& [key, value] : found.items())
         (*this)(value, expected.contains(key) ? expected[key] : Json("nothing"), path.empty() ? key : fmt::format("{}.{}", path, key));
+      for (const auto& [key, value] : expected.items()) {
+        if (!found.contains(key)) differ(path.empty() ? key : fmt::format("{}.{}", path, key), shown(value), "nothing");
+      }
     } else if (found != expected) {
       differ(path, shown(expected), shown(found));
     }

@@ -109,7 +109,8 @@ std::string story_json(const Story& s) {
 std::string story_json(const story::Item& item) {
   Parts parts = std::visit([](const auto& i) { return parts_of(i); }, item);
   if (const std::string key = story::item_key(item); !key.empty()) parts.about["key"] = key;
-  if (!parts.value.is_null()) parts.about["value"] = std::move(parts.value);
+  const bool is_text = std::holds_alternative<story::Paragraph>(item) || std::holds_alternative<story::Lines>(item);
+  if (!is_text) parts.about["value"] = std::move(parts.value);  // null for a number that is not finite
   return parts.about.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -35,8 +35,8 @@ struct Claim {
 
 struct NotebookOptions {
   std::uint64_t seed = 1;
-  Exec exec;
-  std::function<void(std::string_view)> progress;  // sentences for who waits; may be empty
+  Exec exec = {};
+  std::function<void(std::string_view)> progress = {};  // sentences for who waits; may be empty
 };
 
 // Not thread-safe: show and claim from one thread.

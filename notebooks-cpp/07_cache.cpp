@@ -1,0 +1,337 @@
+// %% [markdown]
+// # 07 · What does a KV cache change?
+//
+// A decoder writes one token, then reads the whole text again to write the next. But in a causal model the keys and values of what stands
+// there already cannot change: no later token is seen by them. So they are kept. This notebook asks four things.
+//
+// 1. Is the result the same?
+// 2. What is saved, in operations and in milliseconds?
+// 3. What does it cost, in bytes?
+// 4. What happens when the cache is full, and why must the first token stay?
+
+// %%
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "glassformer/io/model_directory.hpp"
+#include "glassformer/model/reading.hpp"
+#include "glassformer/notebook/toy.hpp"
+#include "glassformer/sample/prompt.hpp"
+#include "program.hpp"
+
+using namespace glassformer;
+
+// A decoder of random weights, large enough in spread that attention is not flat.
+Decoder<float> random_model(ModelConfig config, std::uint64_t seed) {
+  config.init_std = config.embedding_std = 1 / std::sqrt(static_cast<double>(config.width));
+  Decoder<float> model = make_decoder<float>(resolved(config));
+  initialize(model, seed);
+  return model;
+}
+
+std::vector<Token> random_tokens(Index count, Index vocab, std::uint64_t seed) {
+  std::vector<Token> ids;
+  for (Index i = 0; i < count; ++i)
+    ids.push_back(static_cast<Token>(random_below(RandomStream{seed}.at("tokens"), static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(vocab))));
+  return ids;
+}
+
+double milliseconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+// %% [markdown]
+// ## 1. The same logits
+// The cached pass multiplies one row, the uncached one many, so the kernels differ and the last bits may. More than that must not.
+
+// %%
+void show_agreement(Notebook& nb) {
+  story::Table table{"agreement", {"positions", "largest |logit|", "largest difference"}, {}, 1};
+  double worst = 0;
+  for (const auto& [position, name] : choices<Position>()) {
+    const Decoder<float> model = random_model({.vocab = 50, .context = 96, .layers = 2, .heads = 4, .kv_heads = 2, .width = 64, .position = position}, nb.seed());
+    const std::vector<Token> ids = random_tokens(96, 50, nb.seed());
+    const Matrix<float> uncached = decoder_read<float>(model, ids);
+    KvCache<float> cache = make_cache(model, 1);
+    double difference = 0;
+    for (std::size_t t = 0; t < ids.size(); ++t) {
+      const Matrix<float> cached = decoder_read<float>(model, std::span(ids).subspan(t, 1), {.cache = &cache});
+      difference = std::max(difference, static_cast<double>((cached.row(0) - uncached.row(static_cast<Index>(t))).cwiseAbs().maxCoeff()));
+    }
+    worst = std::max(worst, difference);
+    table.rows.push_back({name, static_cast<double>(uncached.cwiseAbs().maxCoeff()), difference < 1e-5 ? "below 1e-5" : fmt::format("{:.1e}", difference)});
+  }
+  nb.show(table, within(0.2));
+  nb.claim("cached and uncached logits differ by less than 1e-5, for every position encoding", worst < 1e-5, fmt::format("at most {:.1e}", worst));
+}
+
+// %% [markdown]
+// ## 2. What is saved
+// We let a trace count what passes through the model while it writes $n$ tokens: the rows that go through the linear layers, and the
+// products of a query with a key.
+//
+// | | rows | products, per layer and head |
+// |---|---|---|
+// | with cache | $n$ | $\sum_t t = n(n+1)/2$ |
+// | without | $\sum_t t = n(n+1)/2$ | $\sum_t t^2 = n(n+1)(2n+1)/6$ |
+
+// %%
+struct Counter : Trace<float> {
+  Index rows = 0, products = 0;
+  bool wants(std::string_view site) const override { return site == "blocks.0.resid_pre" || site == "blocks.0.attn.attn_scores"; }
+  void visit(const Site& site, MatrixRef<float> value) override {
+    if (site.name == "blocks.0.resid_pre") rows += value.rows();
+    if (site.name == "blocks.0.attn.attn_scores" && site.head == 0) products += value.size();
+  }
+};
+
+void show_operations(Notebook& nb) {
+  const Decoder<float> model = random_model({.vocab = 50, .context = 256, .layers = 1, .heads = 2, .width = 32, .position = Position::rope}, nb.seed());
+  story::Table table{"operations", {"tokens", "rows cached", "rows uncached", "products cached", "products uncached"}, {}, 0};
+  bool exact = true;
+  for (const Index n : {16, 32, 64, 128, 256}) {
+    const std::vector<Token> ids = random_tokens(n, 50, nb.seed());
+    Counter cached, uncached;
+    KvCache<float> cache = make_cache(model, 1);
+    for (std::size_t t = 0; t < ids.size(); ++t) {
+      decoder_read<float>(model, std::span(ids).subspan(t, 1), {.trace = &cached, .cache = &cache});
+      decoder_read<float>(model, std::span(ids).first(t + 1), {.trace = &uncached});
+    }
+    table.rows.push_back({static_cast<double>(n), static_cast<double>(cached.rows), static_cast<double>(uncached.rows),
+                          static_cast<double>(cached.products), static_cast<double>(uncached.products)});
+    exact = exact && cached.rows == n && uncached.rows == n * (n + 1) / 2 && cached.products == n * (n + 1) / 2 &&
+            uncached.products == n * (n + 1) * (2 * n + 1) / 6;
+  }
+  nb.show(table, exactly);
+  nb.claim("rows grow with n instead of n(n+1)/2, products with n(n+1)/2 instead of n(n+1)(2n+1)/6, exactly", exact, "all five lengths");
+}
+
+// %% [markdown]
+// And the clock. The time of one more token stays nearly flat with the cache as long as $T \ll 6C$, because until there the linear layers,
+// about $12C^2$ multiply-adds a token, outweigh attention's $2TC$. Without the cache every token costs the whole text.
+
+// %%
+void show_times(Notebook& nb) {
+  const Decoder<float> model = random_model({.vocab = 256, .context = 512, .layers = 4, .heads = 4, .width = 128, .position = Position::rope}, nb.seed());
+  const std::vector<Token> ids = random_tokens(512, 256, nb.seed());
+  plot::Chart chart;
+  chart.title = "Time of one more token", chart.x_label = "tokens read", chart.y_label = "ms", chart.y_log = true;
+  chart.series = {{"with cache", {}}, {"without", {}}};
+  for (const Index T : {32, 64, 128, 256, 384, 512}) {
+    KvCache<float> cache = make_cache(model, 1);
+    const Reading<float> reading{.exec = nb.exec(), .cache = &cache};
+    decoder_read<float>(model, std::span(ids).first(static_cast<std::size_t>(T - 1)), reading);
+    double cached = INFINITY, uncached = INFINITY;  // the best of a few: others use this machine too
+    for (int repeat = 0; repeat < 7; ++repeat) {
+      cached = std::min(cached, milliseconds([&] { decoder_read<float>(model, std::span(ids).subspan(static_cast<std::size_t>(T - 1), 1), reading); }));
+      cache.truncate(0, T - 1);
+      uncached = std::min(uncached, milliseconds([&] { decoder_read<float>(model, std::span(ids).first(static_cast<std::size_t>(T)), {.exec = nb.exec()}); }));
+    }
+    chart.x.push_back(static_cast<double>(T));
+    chart.series[0].y.push_back(cached), chart.series[1].y.push_back(uncached);
+  }
+  const double ratio = chart.series[1].y.back() / chart.series[0].y.back();
+  nb.show(story::Chart{"times", chart}, kind_only);
+  nb.claim("at the longest context a cached token takes at most a third of the time", ratio > 3, fmt::format("{:.0f} times as fast at 512 tokens", ratio));
+}
+
+// %% [markdown]
+// ## 3. What it costs
+// Two numbers, a key and a value, for each layer, token, key-value head and channel of a head:
+// $$\text{bytes} = 2 \cdot L \cdot T \cdot H_{kv} \cdot D \cdot b$$
+// with $b$ bytes a number, 4 in this engine. We ask the cache itself. Grouped heads divide it: that is what they are for.
+
+// %%
+void show_bytes(Notebook& nb) {
+  story::Table table{"bytes", {"query heads", "key-value heads", "bytes of the cache", "by the formula", "a token"}, {}, 0};
+  bool exact = true;
+  for (const Index kv_heads : {8, 4, 2, 1}) {
+    const ModelConfig c = resolved({.vocab = 50, .context = 1024, .layers = 6, .heads = 8, .kv_heads = kv_heads, .width = 256, .position = Position::rope});
+    const Index measured = make_cache(make_decoder<float>(c), 1).bytes(), formula = 2 * c.layers * c.context * c.kv_heads * c.head_dim * 4;
+    table.rows.push_back({8.0, static_cast<double>(kv_heads), static_cast<double>(measured), static_cast<double>(formula), static_cast<double>(measured / c.context)});
+    exact = exact && measured == formula;
+  }
+  nb.show(table, exactly);
+  nb.claim("the cache holds exactly 2·L·T·H_kv·D·4 bytes", exact, "for 8, 4, 2 and 1 key-value heads");
+  const double llama3 = 2.0 * 32 * 8 * 128 * 2;  // 32 layers, 8 key-value heads of 128 channels, bf16
+  nb.show(story::Number{"llama3_kib", "Llama 3 8B in bf16, a token", llama3 / 1024, 0, "KiB"}, exactly);
+  nb.show(story::Number{"llama3_gib", "one conversation of 8,192 tokens", llama3 * 8192 / std::pow(1024, 3), 2, "GiB"}, exactly);
+}
+
+// %% [markdown]
+// ## 4. When the cache is full
+// A sliding cache forgets the oldest token. Large models break when that token is the first one: many heads rest on it whenever they have
+// nothing to do, because softmax must put its weight somewhere (Xiao et al. 2023). A toy model need not have such a *sink*, so we plant one,
+// by the Bigram-Backcopy task of Guo et al. (2024):
+//
+// - most tokens are followed by a draw from a table, $p(\text{next} \mid \text{this token})$: attention has nothing to add;
+// - after one of three *trigger* tokens the token before the trigger is repeated: attention must look back by one.
+//
+// A head that works on triggers only must do nothing elsewhere. Where does it look then?
+
+// %%
+constexpr Index kVocab = 48, kLength = 48;
+constexpr Token kStart = 0, kTriggers = 3;  // tokens 1 … 3 are triggers
+
+struct Backcopy {
+  RandomStream stream;
+  // Each token has four likely successors; one time in eight a trigger follows.
+  Token successor(Token from, std::uint64_t draw) const {
+    const double u = random_uniform(stream.at("draw"), draw);
+    if (u < 0.125) return static_cast<Token>(1 + random_below(stream.at("trigger"), draw, kTriggers));
+    const auto choice = static_cast<std::uint64_t>((u - 0.125) / 0.875 * 4);
+    return static_cast<Token>(1 + kTriggers + static_cast<Token>(random_below(stream.at("table"), static_cast<std::uint64_t>(from) * 4 + choice, kVocab - 1 - kTriggers)));
+  }
+  std::vector<Token> text(Index length, std::uint64_t number) const {
+    std::vector<Token> ids = {kStart};
+    while (static_cast<Index>(ids.size()) < length) {
+      const std::size_t n = ids.size();
+      const bool triggered = ids.back() >= 1 && ids.back() <= kTriggers && n >= 2 && ids[n - 2] != kStart;
+      ids.push_back(triggered ? ids[n - 2] : successor(ids.back(), number * 4096 + n));
+    }
+    return ids;
+  }
+  Batch batch(Index count, Index step) const {
+    Batch b;
+    b.starts = {0};
+    for (Index s = 0; s < count; ++s) {
+      const std::vector<Token> ids = text(kLength + 1, static_cast<std::uint64_t>(step * count + s));
+      b.inputs.insert(b.inputs.end(), ids.begin(), ids.end() - 1);
+      b.targets.insert(b.targets.end(), ids.begin() + 1, ids.end());
+      b.starts.push_back(static_cast<Index>(b.inputs.size()));
+    }
+    return b;
+  }
+};
+
+bool is_trigger(Token t) { return t >= 1 && t <= kTriggers; }
+
+// Mean weight on the first token, and on the one before, of queries that are triggers and of those that are not; of one head.
+struct Look {
+  double first_idle = 0, first_busy = 0, before_busy = 0;
+};
+Look look(const Decoder<float>& model, const Backcopy& task, Index head, Index texts) {
+  Look sum;
+  Index idle = 0, busy = 0;
+  for (Index i = 0; i < texts; ++i) {
+    const std::vector<Token> ids = task.text(kLength, 1'000'000 + static_cast<std::uint64_t>(i));
+    Recorder<float> seen({"blocks.0.attn.pattern"});
+    decoder_read<float>(model, ids, {.trace = &seen});
+    const Matrix<float>& pattern = seen.at("blocks.0.attn.pattern", 0, head);
+    for (Index t = 8; t < kLength; ++t) {
+      if (is_trigger(ids[static_cast<std::size_t>(t)]))
+        ++busy, sum.first_busy += pattern(t, 0), sum.before_busy += pattern(t, t - 1);
+      else
+        ++idle, sum.first_idle += pattern(t, 0);
+    }
+  }
+  return {sum.first_idle / static_cast<double>(idle), sum.first_busy / static_cast<double>(busy), sum.before_busy / static_cast<double>(busy)};
+}
+
+// %% [markdown]
+// After training, how does the text's loss fare beyond the window, with the first token kept and without?
+
+// %%
+// Mean loss of tokens after the first `window`, read one by one through a sliding cache.
+double loss_beyond(const Decoder<float>& model, const Backcopy& task, Index window, Index sinks, Index texts) {
+  double nats = 0;
+  Index count = 0;
+  for (Index i = 0; i < texts; ++i) {
+    const std::vector<Token> ids = task.text(3 * window, 2'000'000 + static_cast<std::uint64_t>(i));
+    KvCache<float> cache = make_cache(model, 1, window, true, sinks);
+    for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
+      const Matrix<float> logits = decoder_read<float>(model, std::span(ids).subspan(t, 1), {.cache = &cache});
+      if (static_cast<Index>(t) <= window) continue;
+      const double most = logits.maxCoeff();
+      nats += most + std::log((logits.row(0).cast<double>().array() - most).exp().sum()) - logits(0, ids[t + 1]);
+      ++count;
+    }
+  }
+  return nats / static_cast<double>(count);
+}
+
+void show_sink(Notebook& nb) {
+  const Backcopy task{RandomStream{nb.seed()}.at("backcopy")};
+  const ModelConfig config{.vocab = kVocab, .context = kLength, .layers = 1, .heads = 2, .width = 64, .position = Position::rope, .norm = ops::Norm::rms,
+                           .bias = false, .norm_bias = false, .embedding_std = 1};
+  const ToyRun run = train_toy(nb, "backcopy", config, {.steps = 500, .batch = 24, .rate = 5e-3, .min_rate = 5e-4, .warmup = 50},
+                               [&task](Index step, Index) { return task.batch(24, step); });
+  nb.show(loss_chart("backcopy_loss", "Learning Bigram-Backcopy", {{"loss", run.losses}}), kind_only);
+
+  std::array<Look, 2> heads{look(run.model, task, 0, 20), look(run.model, task, 1, 20)};
+  story::Table table{"sink", {"weight of a query on …", "head 0", "head 1"}, {}};
+  table.rows.push_back({"the first token, at other tokens", heads[0].first_idle, heads[1].first_idle});
+  table.rows.push_back({"the first token, at triggers", heads[0].first_busy, heads[1].first_busy});
+  table.rows.push_back({"the token before, at triggers", heads[0].before_busy, heads[1].before_busy});
+  nb.show(table, kind_only);
+  const Index worker = heads[0].before_busy > heads[1].before_busy ? 0 : 1;  // the head that does the copying
+  const Look& w = heads[static_cast<std::size_t>(worker)];
+
+  const std::vector<Token> ids = task.text(24, 3'000'000);
+  Recorder<float> seen({"blocks.0.attn.pattern"});
+  decoder_read<float>(run.model, ids, {.trace = &seen});
+  story::Picture picture{"pattern", seen.at("blocks.0.attn.pattern", 0, worker).cast<double>()};
+  for (const Token t : ids) picture.rows.push_back(t == kStart ? "start" : is_trigger(t) ? fmt::format("trigger {}", t) : fmt::format("{}", t));
+  for (const Token t : ids) picture.columns.push_back(t == kStart ? "start" : fmt::format("{}", t));
+  for (Index i = 0; i < picture.values.rows(); ++i) {
+    for (Index j = i + 1; j < picture.values.cols(); ++j) picture.values(i, j) = NAN;
+  }
+  nb.show(picture, kind_only);
+  nb.claim("the copying head looks back by one at triggers", w.before_busy > 0.8, fmt::format("weight {:.2f}", w.before_busy));
+  nb.claim("and rests on the first token elsewhere: at least four times as much of its weight as at triggers", w.first_idle > 4 * w.first_busy && w.first_idle > 0.3,
+           fmt::format("{:.2f} against {:.2f}", w.first_idle, w.first_busy));
+
+  const double full = loss_beyond(run.model, task, kLength, 1, 12), without = loss_beyond(run.model, task, kLength, 0, 12);
+  nb.show(story::Table{"sliding", {"a cache of 48 tokens that slides", "loss beyond, nats"}, {{"keeping the first token", full}, {"forgetting it", without}}}, kind_only);
+  nb.claim("forgetting the first token costs more than keeping it", without > full + 0.05, fmt::format("{:.2f} against {:.2f} nats", without, full));
+}
+
+// %% [markdown]
+// ## Everything in turn
+// A model that others trained, stories260K, is looked at too where its file is here; it is reported, not claimed.
+
+// %%
+void show_stories(Notebook& nb) {
+  const std::filesystem::path path = std::filesystem::path(__FILE__).parent_path() / "../../shared/data/stories260K";
+  if (!std::filesystem::exists(path)) return nb.progress("stories260K is not here: skipped");
+  const Expected<ModelFiles> model = load_model(path);
+  if (!model) return nb.progress(model.error());
+  const Prompt prompt = read_prompt(model->decoder.config, model->tokenizer, "Once upon a time, there was a little girl named Lily. She loved to play outside in the park.");
+  Recorder<float> seen;
+  decoder_read<float>(model->decoder, prompt.ids, {.trace = &seen});
+  const Index T = static_cast<Index>(prompt.ids.size());
+  double most = 0;
+  Index resting = 0;
+  for (Index layer = 0; layer < model->decoder.config.layers; ++layer) {
+    for (Index head = 0; head < model->decoder.config.heads; ++head) {
+      const double first = seen.at(fmt::format("blocks.{}.attn.pattern", layer), 0, head).col(0).bottomRows(T / 2).mean();
+      most = std::max(most, first);
+      resting += first > 0.5;
+    }
+  }
+  nb.progress(fmt::format("stories260K: {} of {} heads put more than half of their weight on the first token; the most is {:.2f}", resting,
+                          model->decoder.config.layers * model->decoder.config.heads, most));
+}
+
+int main(int argc, char** argv) {
+  return run_notebook(argc, argv, [](Notebook& nb) {
+    show_agreement(nb);
+    show_operations(nb);
+    show_times(nb);
+    show_bytes(nb);
+    show_sink(nb);
+    show_stories(nb);
+  });
+}
+
+// %% [markdown]
+// ## What to say
+// *The cache keeps what cannot change. It turns the work of a text of $n$ tokens from quadratic into linear in the rows that go through the
+// layers, at $2 L H_{kv} D b$ bytes a token, which for long conversations outgrows the weights; grouped heads, quantized caches and windows
+// cut that. A window must keep the first tokens, because idle heads rest there.*
+//
+// See it step by step: `glassformer explain cache`.
