@@ -33,6 +33,12 @@ find "$work/prefix/include/glassformer" -name '*.hpp' | sort | sed "s|.*/include
 "$cmake" --build "$work/build" --parallel 2 >"$work/log" 2>&1 || { tail -n 30 "$work/log"; fail "the consumer does not build"; }
 "$work/build/consumer" || fail "the consumer ran and failed"
 
+# The folder of examples, built alone, as its README.md says.
+"$cmake" -G "$generator" -S "$root/examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_CXX_COMPILER="$compiler" \
+  >"$work/log" 2>&1 || { cat "$work/log"; fail "find_package(glassformer) in examples"; }
+"$cmake" --build "$work/examples" --target example_decode >"$work/log" 2>&1 || { tail -n 30 "$work/log"; fail "examples/decode.cpp does not build"; }
+"$work/examples/decode" | diff "$root/examples/decode.txt" - || fail "expected the installed library to print examples/decode.txt"
+
 # The program runs from where it lies.
 if [ -e "$build/glassformer" ]; then
   "$work/prefix/bin/glassformer" --version >/dev/null || fail "the installed program does not run"
