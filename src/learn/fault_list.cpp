@@ -67,7 +67,7 @@ std::vector<Fault> attention_faults() {
 
 std::vector<Fault> position_and_cache_faults() {
   return {
-      {8, "pairs", "position", "RoPE turns the wrong pairs: neighbours (2i, 2i+1) instead of halves (i, i + D/2)",
+      {8, "pairs", "position", "RoPE turns neighbours (2i, 2i + 1) and not halves (i, i + D/2)",
        "The weights came from another program, where the model works. Every tensor was read without complaint, and here it is hardly better than guessing.",
        Probe::evaluation, kHeldOut,
        {"Both programs are right in their own way. They agree about the weights, and not about what to do with them.",
@@ -89,7 +89,7 @@ std::vector<Fault> position_and_cache_faults() {
        "src/model/decoder.cpp", "places[static_cast<std::size_t>(n)] = first + n - begin;", "tests/model/adapter.cpp",
        "cache: a prompt in two pieces and then token by token gives the logits of one pass",
        {"place", "position", "rope one", "rotat"}},
-      {4, "stale", "cache", "a stale row of the cache: each decoded token finds the key and value of the one before it",
+      {4, "stale", "cache", "a stale cache row: a decoded token finds its predecessor's key and value",
        "With the KV cache the text soon falls to pieces; without it is fine. The prompt itself is read the same either way.", Probe::cache,
        "the same, the tokens written after it",
        {"Prefill is right and decoding is not, so the weights are innocent.", "mode decode, then trace blocks.0.attn.k and blocks.0.attn.rot_k against mode full.",
@@ -99,7 +99,7 @@ std::vector<Fault> position_and_cache_faults() {
        "src/attention/attention.cpp", "std::copy_n(row + at.k + g * D, D, keys + g * stride + (length + t) * D);", "tests/sample/cache_agreement.cpp",
        "logits over 512 tokens: cached and uncached within 1e-5, for every position and head grouping",
        {"stale", "cache row", "row of the cache", "old key", "not written", "overwrit", "token before"}},
-      {16, "bounds", "data", "document bounds are ignored: tokens attend to the documents before them in the batch",
+      {16, "bounds", "data", "document bounds are ignored: tokens attend to the documents before",
        "The loss of a text depends on which other texts lie in its batch. One by one they are all fine.", Probe::neighbours, "difference",
        {"Texts in one batch should not know of each other.", "data shows how a batch is packed; sites shows the shapes of the patterns.",
         "How many keys has the pattern of a document of 70 tokens, when two of them are packed together?"},
@@ -162,7 +162,7 @@ std::vector<Fault> model_faults() {
 
 std::vector<Fault> training_faults() {
   return {
-      {3, "targets", "data", "targets are shifted by two: each token is asked for the one after the next",
+      {3, "targets", "data", "targets are shifted by two: a token is asked for the one after the next",
        "Training converges, but to a loss well above what this corpus allows, and the text it writes looks like every other letter of something.", Probe::training,
        kHeldOut,
        {"The engine is fine: it learns well what it is asked to learn.", "data shows what is asked. Read inputs and targets side by side.",

@@ -328,7 +328,7 @@ std::string obstacle(const Fault& fault, const Rig& rig) {
   if (is({"pairs", "place", "unturned"}) && c.position != Position::rope) return "this model has no RoPE";
   if (is({"untied"}) && !c.tied) return "this model's head is not tied to its embedding";
   if (is({"groups"}) && (c.kv_heads == 1 || c.kv_heads == c.heads)) return "this model has no grouped heads";
-  if (is({"residual", "epsilon"}) && c.placement != NormPlacement::pre) return "it is about pre-norm, which this model has not";
+  if (is({"residual"}) && c.placement != NormPlacement::pre) return "it is about pre-norm, which this model has not";
   if (is({"transposed"}) && c.heads * c.head_dim != c.width) return "this model's attn.out is not square";
   if (is({"start", "bounds"}) && !c.prepend_bos) return "this model was trained without a start token";
   return "";

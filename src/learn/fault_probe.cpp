@@ -31,7 +31,7 @@ std::string written(const Rig& rig, bool cache = true, double temperature = 0) {
 
 void add_evaluation(const Rig& rig, Symptom& s) {
   const Loss loss = evaluate(rig, rig.val);
-  s.readings.push_back({"loss on held-out text", loss.mean(), "nats a token"});
+  s.readings.push_back({"loss on held-out text", loss.mean(), "nats"});
   s.readings.push_back({"right first choices", 100 * static_cast<double>(loss.correct) / static_cast<double>(loss.count), "%", 1});
 }
 
@@ -47,8 +47,8 @@ Symptom measure_training(Rig& rig) {
   const TrainingRun run = train(rig);
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   const bool whole = run.stopped.empty(), any = !run.steps.empty();
-  s.readings.push_back({"loss at the first step", any ? run.steps.front().loss_nats : nan, "nats a token"});
-  s.readings.push_back({"loss, mean of the last 10 steps", whole ? mean_of_last(run.steps, 10, &StepReport::loss_nats) : nan, "nats a token"});
+  s.readings.push_back({"loss at the first step", any ? run.steps.front().loss_nats : nan, "nats"});
+  s.readings.push_back({"loss, mean of the last 10 steps", whole ? mean_of_last(run.steps, 10, &StepReport::loss_nats) : nan, "nats"});
   s.readings.push_back({"gradient norm at the first step", any ? run.steps.front().gradient_norm : nan, ""});
   s.readings.push_back({"gradient norm, last 10 steps", whole ? mean_of_last(run.steps, 10, &StepReport::gradient_norm) : nan, ""});
   add_evaluation(rig, s);
@@ -81,12 +81,12 @@ Symptom measure_adapter(Rig& rig) {
   require(rig.adapter != nullptr, "this symptom needs an adapter");
   Symptom s;
   const auto loss = [&] { return evaluate(rig, rig.other).mean(); };
-  s.readings.push_back({"loss on the other text, no adapter", loss(), "nats a token"});
+  s.readings.push_back({"loss on the other text, no adapter", loss(), "nats"});
   attach(rig.model, *rig.adapter);
   if (rig.after_attach) rig.after_attach(rig.model);
-  s.readings.push_back({"with the adapter attached", loss(), "nats a token"});
+  s.readings.push_back({"with the adapter attached", loss(), "nats"});
   const Arena<float> kept = merge(rig.model, *rig.adapter, rig.training.exec);
-  s.readings.push_back({"with the adapter merged", loss(), "nats a token"});
+  s.readings.push_back({"with the adapter merged", loss(), "nats"});
   restore(rig.model, kept);
   return s;
 }
@@ -96,9 +96,9 @@ Symptom measure_neighbours(const Rig& rig) {
   Rig alone = rig;
   alone.batch_documents = 1;
   const double together = evaluate(rig, rig.val).mean(), apart = evaluate(alone, rig.val).mean();
-  s.readings.push_back({fmt::format("loss, {} documents a batch", rig.batch_documents), together, "nats a token"});
-  s.readings.push_back({"loss of the same, one by one", apart, "nats a token"});
-  s.readings.push_back({"difference", std::abs(together - apart), "nats a token", 6});
+  s.readings.push_back({fmt::format("loss, {} documents a batch", rig.batch_documents), together, "nats"});
+  s.readings.push_back({"loss of the same, one by one", apart, "nats"});
+  s.readings.push_back({"difference", std::abs(together - apart), "nats", 6});
   return s;
 }
 
@@ -122,7 +122,7 @@ Symptom measure_beginning(const Rig& rig) {
     nats += continuation_nats(rig.model, rig.tokenizer, prefix, rest, rig.training.exec);
     tokens += static_cast<double>(rig.tokenizer.encode(rest).size());
   }
-  s.readings.push_back({"loss of a text's letters 2 to 8", nats / tokens, "nats a token"});
+  s.readings.push_back({"loss of a text's letters 2 to 8", nats / tokens, "nats"});
   for (const char* prompt : {"m", "t"}) s.texts.emplace_back(fmt::format("greedy after \"{}\"", prompt), prompt + write(rig, prompt, true, 0).text);
   return s;
 }
@@ -161,9 +161,9 @@ Symptom measure_drawing(const Rig& rig) {
 Symptom measure_repetition(const Rig& rig) {
   Symptom s;
   const double first = evaluate(rig, rig.val, 1).mean(), second = evaluate(rig, rig.val, 2).mean();
-  s.readings.push_back({"loss on held-out text", first, "nats a token"});
-  s.readings.push_back({"the same text, once more", second, "nats a token"});
-  s.readings.push_back({"difference", std::abs(first - second), "nats a token", 6});
+  s.readings.push_back({"loss on held-out text", first, "nats"});
+  s.readings.push_back({"the same text, once more", second, "nats"});
+  s.readings.push_back({"difference", std::abs(first - second), "nats", 6});
   return s;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "glassformer/data/corpus.hpp"
 #include "glassformer/data/grammar.hpp"
 #include "glassformer/score/score.hpp"
 
@@ -102,8 +103,30 @@ Rig make_rig(std::uint64_t seed, const std::function<void(Index, Index)>& progre
   }
   train_adapter(rig, 80);
   rig.training.steps = 120;
-  rig.writing.max_tokens = 90, rig.writing.seed = seed, rig.writing.sampling.temperature = 0.5, rig.writing.sampling.top_p = 0.9;
+  rig.writing.max_tokens = 64, rig.writing.seed = seed, rig.writing.sampling.temperature = 0.5, rig.writing.sampling.top_p = 0.9;
   rig.prompt = "mia got a red";
+  return rig;
+}
+
+Rig make_rig(const Decoder<float>& model, const Tokenizer& tokenizer, std::uint64_t seed) {
+  Rig rig;
+  rig.model = model, rig.tokenizer = tokenizer;
+  const Corpus corpus = make_corpus(CorpusKind::stories, 6000, seed);
+  std::vector<std::string> texts;
+  for (std::size_t d = 0; d < corpus.documents.size(); ++d) {
+    const auto begin = static_cast<std::size_t>(corpus.documents[d]);
+    const auto end = d + 1 < corpus.documents.size() ? static_cast<std::size_t>(corpus.documents[d + 1]) : corpus.text.size();
+    texts.push_back(corpus.text.substr(begin, end - begin));
+  }
+  rig.val = encode_documents(tokenizer, texts, document_separator(model.config));
+  rig.source_nats = corpus.entropy_bits * std::numbers::ln2 / static_cast<double>(rig.val.size());
+  rig.batch_documents = 4;
+  rig.training.seed = rig.writing.seed = seed;
+  rig.writing.sampling.temperature = 0.5, rig.writing.sampling.top_p = 0.9;
+  rig.prompt = texts.front().substr(0, texts.front().find(' ', 12));
+  const auto room = model.config.context - static_cast<Index>(tokenizer.encode(rig.prompt).size()) - 1;
+  require(room >= 16, "debug: expected a context of {} tokens or more, found {}", model.config.context + 16 - room, model.config.context);
+  rig.writing.max_tokens = std::min<Index>(64, room);
   return rig;
 }
 
