@@ -53,10 +53,12 @@ std::string did_you_mean(const std::string& found, const std::vector<std::string
 int bench_command(Arguments);
 int convert_command(Arguments);
 int corpus_command(Arguments);
+int debug_command(Arguments);
 int demo_command(Arguments);
 int eval_command(Arguments);
 int explain_command(Arguments);
 int gradcheck_command(Arguments);
+int interview_command(Arguments);
 int lora_command(Arguments);
 int sample_command(Arguments);
 int tokenizer_command(Arguments);

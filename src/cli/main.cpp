@@ -23,6 +23,8 @@ std::vector<Command> commands() {
       {"lora", "adapts a model by a low-rank change: train, merge, inspect", lora_command},
       {"convert", "a model in another format", convert_command},
       {"explain", "shows what happens inside, number by number", explain_command},
+      {"interview", "asks for your number first, then computes it: learn by predicting", interview_command},
+      {"debug", "plants a mistake in the engine, for you to find: learn by repair", debug_command},
       {"gradcheck", "the backward pass against numeric gradients, per tensor", gradcheck_command},
       {"bench", "speed against this machine's measured limits", bench_command},
   };
