@@ -21,5 +21,6 @@ void print_story(const Options&, const Story&);
 // One file each.
 int explain_attention_command(Arguments);
 int explain_sampling_command(Arguments);
+int explain_tokenizer_command(Arguments);
 
 }  // namespace glassformer::cli
