@@ -4,6 +4,7 @@
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/attention.hpp"
 #include "ops/attention_stream.hpp"
+#include "ops/counting.hpp"
 
 namespace glassformer::ops {
 namespace {
@@ -18,12 +19,23 @@ template <class S> void check(const AttentionShape& shape, std::span<const Atten
   for (const auto& s : sequences) require(s.queries <= s.keys, "attention: {} queries but only {} keys", s.queries, s.keys);
 }
 
+// The reference multiplies every query with every key; `products` of them: q·k and p·v, and five backward.
+template <class S> void count_reference(const AttentionShape& shape, std::span<const AttentionSequence<S>> sequences, Index products) {
+  if (counters.load(std::memory_order_relaxed) == nullptr) return;
+  for (const auto& s : sequences) {
+    count_attention(products * shape.heads * s.queries * s.keys * shape.head_dim);
+    for (Index t = 0; t < s.queries; ++t) {
+      for (Index u = 0; u < s.keys; ++u) count_pairs(shape.sees(s.keys - s.queries + t, u) ? shape.heads : 0);
+    }
+  }
+}
+
 }  // namespace
 
 template <class S>
 void attention_core_forward(const AttentionShape& shape, std::span<const AttentionSequence<S>> sequences, const AttentionWatch<S>& watch, const Exec& exec) {
   check(shape, sequences);
-  if (watch || exec.kernels == Kernels::reference) return reference::attention_core_forward<S>(shape, sequences, watch);
+  if (watch || exec.kernels == Kernels::reference) return count_reference(shape, sequences, 2), reference::attention_core_forward<S>(shape, sequences, watch);
   stream_forward(shape, sequences, exec);
 }
 
@@ -32,7 +44,9 @@ void attention_core_backward(const AttentionShape& shape, std::span<const Attent
                              const AttentionWatch<S>& watch, const Exec& exec) {
   check(shape, sequences);
   require(sequences.size() == gradients.size(), "attention: {} sequences, gradients of {}", sequences.size(), gradients.size());
-  if (watch || exec.kernels == Kernels::reference) return reference::attention_core_backward<S>(shape, sequences, gradients, watch);
+  if (watch || exec.kernels == Kernels::reference) {
+    return count_reference(shape, sequences, 5), reference::attention_core_backward<S>(shape, sequences, gradients, watch);
+  }
   stream_backward(shape, sequences, gradients, exec);
 }
 

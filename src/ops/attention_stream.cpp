@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "ops/counting.hpp"
 #include "ops/tile.hpp"
 
 namespace glassformer::ops {
@@ -35,6 +36,12 @@ template <class S> struct Scratch {
 template <class S> Scratch<S>& thread_scratch() {
   thread_local Scratch<S> scratch;
   return scratch;
+}
+
+template <class S>
+void counted_product(Index m, Index n, Index k, const S* a, Index a_row, Index a_col, const S* b, Index ldb, S* c, Index ldc, bool accumulate) {
+  count_attention(m * n * k);
+  tile_product<S>(m, n, k, a, a_row, a_col, b, ldb, c, ldc, accumulate);
 }
 
 // rows [n, Dp] ← factor·head of a strided tensor, padding zero
@@ -115,8 +122,9 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
     const KeyRange range = key_range(shape, place, place + n - 1, U);
     for (Index key = range.begin / L * L; key < range.end; key += kKeys) {
       const Index columns = std::min(kKeys, round_up(range.end - key, L));
-      tile_product<S>(n, columns, D, q, Dp, 1, kt + key, Up, p, kKeys, false);  // scores = q·kᵀ/√D
+      counted_product<S>(n, columns, D, q, Dp, 1, kt + key, Up, p, kKeys, false);  // scores = q·kᵀ/√D
       mask_scores(shape, head, place, n, key, columns, U, p, kKeys);
+      count_pairs(p, n, columns, kKeys);
       for (Index i = 0; i < n; ++i) {
         RowMap<S> row(p + i * kKeys, columns);
         const S before = max[i], now = std::max(before, row.maxCoeff());
@@ -134,7 +142,7 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
         sum[i] += row.sum();
       }
       drop(shape, sequence, head, query, n, key, columns, U, p, kKeys);
-      tile_product<S>(n, Dp, std::min(columns, U - key), p, kKeys, 1, v + key * Dp, Dp, z, Dp, true);  // z += p·v
+      counted_product<S>(n, Dp, std::min(columns, U - key), p, kKeys, 1, v + key * Dp, Dp, z, Dp, true);  // z += p·v
     }
     for (Index i = 0; i < n; ++i) {
       const S inverse = S(1) / sum[i];
@@ -157,6 +165,7 @@ template <class S> void forward_one_query(const AttentionShape& shape, const Att
   const S scale = static_cast<S>(shape.scale), slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
   for (Index j = begin; j < U; ++j) p(j - begin) = scale * q.dot(Row(s.k.at(j, kv), D)) - slope * static_cast<S>(U - 1 - j);
   const S max = p.maxCoeff();
+  count_attention(2 * (U - begin) * D), count_pairs(p.data(), 1, U - begin, U);
   p = (p - max).exp();
   const S sum = p.sum();
   drop(shape, sequence, head, 0, 1, begin, U - begin, U, p.data(), U);
@@ -199,19 +208,20 @@ void backward_kv_head(const AttentionShape& shape, const AttentionSequence<S>& s
       bool first = true;
       for (Index key = range.begin / L * L; key < range.end; key += kKeys, first = false) {
         const Index columns = std::min(kKeys, round_up(range.end - key, L)), seen = std::min(columns, U - key);
-        tile_product<S>(n, columns, D, q, Dp, 1, kt + key, Up, p, kKeys, false);
+        counted_product<S>(n, columns, D, q, Dp, 1, kt + key, Up, p, kKeys, false);
         mask_scores(shape, head, place, n, key, columns, U, p, kKeys);
-        tile_product<S>(n, columns, D, dz, Dp, 1, vt + key, Up, dp, kKeys, false);
+        count_pairs(p, n, columns, kKeys);
+        counted_product<S>(n, columns, D, dz, Dp, 1, vt + key, Up, dp, kKeys, false);
         drop(shape, sequence, head, query, n, key, columns, U, dp, kKeys);  // forward was: z = drop(P)·v
         for (Index i = 0; i < n; ++i) {
           RowMap<S> row(p + i * kKeys, columns), drow(dp + i * kKeys, columns);
           row = (row - s.logsumexp[head * T + query + i]).exp();
           drow = row * (drow - delta[i]);
         }
-        tile_product<S>(n, Dp, seen, dp, kKeys, 1, k + key * Dp, Dp, dq, Dp, !first);
-        tile_product<S>(seen, Dp, n, dp, 1, kKeys, q, Dp, dk + key * Dp, Dp, true);
+        counted_product<S>(n, Dp, seen, dp, kKeys, 1, k + key * Dp, Dp, dq, Dp, !first);
+        counted_product<S>(seen, Dp, n, dp, 1, kKeys, q, Dp, dk + key * Dp, Dp, true);
         drop(shape, sequence, head, query, n, key, columns, U, p, kKeys);
-        tile_product<S>(seen, Dp, n, p, 1, kKeys, dz, Dp, dv + key * Dp, Dp, true);
+        counted_product<S>(seen, Dp, n, p, 1, kKeys, dz, Dp, dv + key * Dp, Dp, true);
       }
       for (Index i = 0; i < n; ++i) {
         S* to = g.dq.at(query + i, head);

@@ -3,6 +3,7 @@
 
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/linear.hpp"
+#include "ops/counting.hpp"
 #include "ops/gemm.hpp"
 #include "ops/row_dot.hpp"
 
@@ -18,7 +19,7 @@ Index block_length(Index length) { return std::max((length + kBlocks * kBlockUni
 
 // Cuts c along its longer side, so that the shorter operand is read once a block and the longer one once in all.
 template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
-  if (g.m * g.n * g.k <= kSmallProduct) return gemm(g);
+  if (g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g);
   const bool by_rows = g.m >= g.n;
   const Index length = by_rows ? g.m : g.n;
   parallel_blocks(exec.threads, length, block_length(length), [&](Index begin, Index end) {
@@ -32,6 +33,7 @@ template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
       part.b += begin * (g.transpose_b ? g.ldb : 1);
       part.c += begin;
     }
+    count_linear(part.m, part.n, part.k);
     gemm(part);
   });
 }
@@ -41,7 +43,7 @@ template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
 template <class S> void multiply_nt(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
   require_shape("multiply_nt: b", b.rows(), b.cols(), c.cols(), a.cols());
   require_shape("multiply_nt: c", c.rows(), c.cols(), a.rows(), b.rows());
-  if (exec.kernels == Kernels::reference) return reference::multiply_nt<S>(alpha, a, b, beta, c);
+  if (exec.kernels == Kernels::reference) return count_linear(c.rows(), c.cols(), a.cols()), reference::multiply_nt<S>(alpha, a, b, beta, c);
   if (exec.row_exact) return row_dot(alpha, a, b, beta, c, exec);
   gemm_in_blocks<S>({false, true, a.rows(), b.rows(), a.cols(), alpha, a.data(), a.outerStride(), b.data(), b.outerStride(), beta, c.data(), c.outerStride()}, exec);
 }
@@ -49,14 +51,14 @@ template <class S> void multiply_nt(S alpha, ConstMatrixRef<S> a, ConstMatrixRef
 template <class S> void multiply_nn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
   require_shape("multiply_nn: b", b.rows(), b.cols(), a.cols(), c.cols());
   require_shape("multiply_nn: c", c.rows(), c.cols(), a.rows(), b.cols());
-  if (exec.kernels == Kernels::reference) return reference::multiply_nn<S>(alpha, a, b, beta, c);
+  if (exec.kernels == Kernels::reference) return count_linear(c.rows(), c.cols(), a.cols()), reference::multiply_nn<S>(alpha, a, b, beta, c);
   gemm_in_blocks<S>({false, false, a.rows(), b.cols(), a.cols(), alpha, a.data(), a.outerStride(), b.data(), b.outerStride(), beta, c.data(), c.outerStride()}, exec);
 }
 
 template <class S> void multiply_tn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
   require_shape("multiply_tn: b", b.rows(), b.cols(), a.rows(), c.cols());
   require_shape("multiply_tn: c", c.rows(), c.cols(), a.cols(), b.cols());
-  if (exec.kernels == Kernels::reference) return reference::multiply_tn<S>(alpha, a, b, beta, c);
+  if (exec.kernels == Kernels::reference) return count_linear(c.rows(), c.cols(), a.rows()), reference::multiply_tn<S>(alpha, a, b, beta, c);
   gemm_in_blocks<S>({true, false, a.cols(), b.cols(), a.rows(), alpha, a.data(), a.outerStride(), b.data(), b.outerStride(), beta, c.data(), c.outerStride()}, exec);
 }
 
@@ -64,7 +66,7 @@ template <class S> void linear_forward(ConstMatrixRef<S> x, MatrixView<S> weight
   if (bias) require_shape("linear: bias", bias.rows, bias.cols, 1, y.cols());
   if (exec.kernels == Kernels::reference) {
     require_shape("linear: weight", weight.rows, weight.cols, y.cols(), x.cols());
-    return reference::linear_forward<S>(x, weight, bias, y);
+    return count_linear(y.rows(), y.cols(), x.cols()), reference::linear_forward<S>(x, weight, bias, y);
   }
   multiply_nt<S>(1, x, *weight, 0, y, exec);
   if (bias) {
@@ -81,7 +83,10 @@ void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, Matri
   require_shape("linear: dy", dy.rows(), dy.cols(), x.rows(), dy.cols());
   if (dweight) require_shape("linear: dweight", dweight.rows, dweight.cols, dy.cols(), x.cols());
   if (dbias) require_shape("linear: dbias", dbias.rows, dbias.cols, 1, dy.cols());
-  if (exec.kernels == Kernels::reference) return reference::linear_backward_parameters<S>(x, dy, dweight, dbias);
+  if (exec.kernels == Kernels::reference) {
+    if (dweight) count_linear(dy.cols(), x.cols(), x.rows());
+    return reference::linear_backward_parameters<S>(x, dy, dweight, dbias);
+  }
   if (dweight) multiply_tn<S>(1, dy, x, 1, *dweight, exec);  // forward was: y = x·Wᵀ
   if (dbias) {                                               // forward was: y += b. Columns are cut, each summed from the first row to the last.
     parallel_blocks(exec.threads, dy.cols(), 128, [&](Index begin, Index end) {

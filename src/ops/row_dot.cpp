@@ -1,5 +1,7 @@
 #include "ops/row_dot.hpp"
 
+#include "ops/counting.hpp"
+
 namespace glassformer::ops {
 namespace {
 
@@ -40,6 +42,7 @@ template <class S> void row_dot(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> 
   const Index block = std::max<Index>(1, std::min<Index>((M + 7) / 8, 65536 / std::max<Index>(K, 1) + 1));
   const int threads = N * M * K < 32768 ? 1 : exec.threads;
   parallel_blocks(threads, M, block, [&](Index begin, Index end) {
+    count_linear(N, end - begin, K);
     S sums[4];
     const auto put = [&](Index n, Index m, int rows) {
       for (int r = 0; r < rows; ++r) c(n + r, m) = beta == S(0) ? alpha * sums[r] : alpha * sums[r] + beta * c(n + r, m);
