@@ -1,5 +1,6 @@
 // Through one block. Legend: N tokens, C channels, F hidden width, H query heads, G key-value heads, D head width, T queries, U keys.
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "explain/backward_teller.hpp"
@@ -338,12 +339,15 @@ void BackwardTeller::weights() {
   step("The weights", "y = x·Wᵀ, so dW_oi = Σₙ dy_no·x_ni");
   say("On the way each weight got its own gradient: its input times the gradient of its output, summed over all tokens, for all of them "
       "used "
-      "it. The optimizer reads only these. The largest of each matrix of the block:");
+      "it. The optimizer reads only these. The largest of each matrix of the block (Δ: a weight changed by h changes y_no by h·x_ni):");
   const Matrix<double>&dq = grad(site("attn.q")), &dk = grad(site("attn.k")), &dv = grad(site("attn.v"));
   Matrix<double> dqkv(dq.rows(), dq.cols() + dk.cols() + dv.cols());
   dqkv << dq, dk, dv;
-  const auto tell = [&](const char* name, const Matrix<double>& dy, const Matrix<double>& x) {
-    const MatrixView<double> dw = p_.parameter_gradients().arena.view(site(name) + ".weight");
+  story::Table table{"weights", {"matrix", "o", "i", "weight", "d", "Δ"}, {}};
+  const auto tell = [&](const char* name, const Matrix<double>& dy, const Matrix<double>& x,
+                        const std::function<std::string(Index)>& seen_at) {
+    const std::string full = site(name) + ".weight";
+    const MatrixView<double> dw = p_.parameter_gradients().arena.view(full);
     Index o = 0, i = 0;
     (*dw).cwiseAbs().maxCoeff(&o, &i);
     std::vector<std::pair<double, double>> terms;
@@ -351,13 +355,20 @@ void BackwardTeller::weights() {
       if (dy(n, o) != 0) terms.emplace_back(dy(n, o), x(n, i));
     }
     write_sum(fmt::format("{} [{}, {}]", name, o, i), terms, (*dw)(o, i));
+    checks_.push_back(p_.check_weight(full, site(seen_at(o)), o, x, i));
+    const SiteCheck& c = checks_.back();
+    table.rows.push_back(
+        {full, fmt::format("{}", o), fmt::format("{}", i), digits(c.value(0, 0)), digits(c.gradient(0, 0)), digits(c.differences(0, 0))});
   };
   if (config().mlp != Mlp::none) {
-    tell("mlp.down", grad(site("mlp_out")), value(site("mlp.post")));
-    tell("mlp.up", grad(site("mlp.pre")), value(site(pre ? "ln2.normalized" : "resid_mid")));
+    tell("mlp.down", grad(site("mlp_out")), value(site("mlp.post")), [](Index) { return "mlp_out"; });
+    tell("mlp.up", grad(site("mlp.pre")), value(site(pre ? "ln2.normalized" : "resid_mid")), [](Index) { return "mlp.pre"; });
   }
-  tell("attn.out", grad(site("attn_out")), value(site("attn.z")));
-  tell("attn.qkv", dqkv, value(site(pre ? "ln1.normalized" : "resid_pre")));
+  tell("attn.out", grad(site("attn_out")), value(site("attn.z")), [](Index) { return "attn_out"; });
+  tell("attn.qkv", dqkv, value(site(pre ? "ln1.normalized" : "resid_pre")), [&](Index o) {
+    return o < dq.cols() ? "attn.q" : o < dq.cols() + dk.cols() ? "attn.k" : "attn.v";
+  });
+  put(std::move(table));
 }
 
 }  // namespace glassformer

@@ -107,25 +107,31 @@ const Matrix<double>& BackwardPass::value(const std::string& site, Index head) c
   return changes_kernel(site) ? watched_.at(site, head < 0 ? -1 : 0, head) : seen_.at(site);
 }
 
+double BackwardPass::step_of(const std::string& site, Index head) const { return question_.step * root_mean_square(value(site, head)); }
+
+// ∂L along u = (8(L(x + hu) − L(x − hu)) − (L(x + 2hu) − L(x − 2hu)))/12h
+double BackwardPass::slope(const std::string& site, Index head, const Matrix<double>& u) const {
+  Nudge nudge(site, head, u);
+  const auto at = [&](double offset) {
+    nudge.offset = offset;
+    return loss_with(&nudge);
+  };
+  const double h = step_of(site, head);
+  return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+}
+
+// A loss rounds by some ten ε in all; that divided by h is what a difference cannot see.
+double BackwardPass::noise(double h) const { return 20 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::abs(loss_)) / h; }
+
 SiteCheck BackwardPass::check(const std::string& site, Index head, const Matrix<double>& gradient, const std::vector<Entry>& entries,
                               bool direction) const {
   SiteCheck check{site, value(site, head), gradient, {}, static_cast<Index>(entries.size()), direction};
   check.differences = Matrix<double>::Constant(check.value.rows(), check.value.cols(), std::numeric_limits<double>::quiet_NaN());
-  const double h = question_.step * root_mean_square(check.value);
-  // ∂L along u = (8(L(x + hu) − L(x − hu)) − (L(x + 2hu) − L(x − 2hu)))/12h
-  const auto slope = [&](const Matrix<double>& u) {
-    Nudge nudge(site, head, u);
-    const auto at = [&](double offset) {
-      nudge.offset = offset;
-      return loss_with(&nudge);
-    };
-    return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
-  };
   Matrix<double> u = Matrix<double>::Zero(check.value.rows(), check.value.cols());
   Comparison single, along;
   for (const auto& [row, column] : entries) {
     u(row, column) = 1;
-    check.differences(row, column) = slope(u);
+    check.differences(row, column) = slope(site, head, u);
     u(row, column) = 0;
     single.add(gradient(row, column), check.differences(row, column));
   }
@@ -133,15 +139,31 @@ SiteCheck BackwardPass::check(const std::string& site, Index head, const Matrix<
     const RandomStream stream = RandomStream{1}.at(site);
     for (Index i = 0; i < u.size(); ++i) u.data()[i] = random_normal(stream, static_cast<std::uint64_t>(i));
     // g·u is of the size of ‖g‖, but may be small by chance: the error is measured by ‖g‖.
-    const double numeric = slope(u);
+    const double numeric = slope(site, head, u);
     along.add(gradient.cwiseProduct(u).sum(), numeric);
     along.analytic = gradient.squaredNorm(), along.numeric = std::max(numeric * numeric, along.analytic);
   }
-  // A loss rounds by some ten ε in all; that divided by h is what a difference cannot see.
-  const double noise = 20 * std::numeric_limits<double>::epsilon() * std::max(1.0, std::abs(loss_)) / h;
+  const double unseen = noise(step_of(site, head));
   check.error = std::max(single.error(), along.error());
-  check.zero = single.zero(noise) && along.zero(noise);
-  check.agrees = single.agrees(noise) && along.agrees(noise);
+  check.zero = single.zero(unseen) && along.zero(unseen);
+  check.agrees = single.agrees(unseen) && along.agrees(unseen);
+  return check;
+}
+
+SiteCheck BackwardPass::check_weight(const std::string& name, const std::string& site, Index output, const Matrix<double>& x,
+                                     Index input) const {
+  const MatrixView<double> w = model_.arena.view(name), dw = grads_.arena.view(name);
+  const Index column = output - (site.ends_with("attn.k")   ? model_.config.heads * model_.config.head_dim
+                                 : site.ends_with("attn.v") ? (model_.config.heads + model_.config.kv_heads) * model_.config.head_dim
+                                                            : 0);
+  Matrix<double> u = Matrix<double>::Zero(value(site).rows(), value(site).cols());
+  u.col(column) = x.col(input);
+  SiteCheck check{name, Matrix<double>::Constant(1, 1, (*w)(output, input)), Matrix<double>::Constant(1, 1, (*dw)(output, input)),
+                  Matrix<double>::Constant(1, 1, slope(site, -1, u)), 1};
+  Comparison single;
+  single.add(check.gradient(0, 0), check.differences(0, 0));
+  const double unseen = noise(step_of(site, -1));
+  check.error = single.error(), check.zero = single.zero(unseen), check.agrees = single.agrees(unseen);
   return check;
 }
 

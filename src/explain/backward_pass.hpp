@@ -46,8 +46,13 @@ class BackwardPass {
   // The same for a gradient from elsewhere: the engine shows none of scores, patterns and what a norm makes.
   SiteCheck check(const std::string& site, Index head, const Matrix<double>& gradient, const std::vector<Entry>& entries,
                   bool direction) const;
+  // One weight W_oi of y = x·Wᵀ: it adds h·x_ni to y_no for all n, which is how `site`, where y is seen, is changed here.
+  SiteCheck check_weight(const std::string& name, const std::string& site, Index output, const Matrix<double>& x, Index input) const;
 
  private:
+  double step_of(const std::string& site, Index head) const;  // h
+  double slope(const std::string& site, Index head, const Matrix<double>& direction) const;
+  double noise(double h) const;
   double loss_with(Trace<double>*) const;
 
   const Decoder<double>& model_;
