@@ -13,7 +13,8 @@ namespace {
 constexpr Command kComponents[] = {
     {"attention", "queries, keys, values, scores, mask, softmax, output of one head", explain_attention_command},
     {"sampling", "from logits to one token: what each filter leaves, and the draw", explain_sampling_command},
-    {"tokenizer", "bytes, pre-tokens, each merge with its rank, ids; what training learned", explain_tokenizer_command}};
+    {"tokenizer", "bytes, pre-tokens, each merge with its rank, ids; what training learned", explain_tokenizer_command},
+    {"position", "how a token knows where it stands: the encoding, a rotation, what a shift does", explain_position_command}};
 
 }  // namespace
 

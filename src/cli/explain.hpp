@@ -22,5 +22,6 @@ void print_story(const Options&, const Story&);
 int explain_attention_command(Arguments);
 int explain_sampling_command(Arguments);
 int explain_tokenizer_command(Arguments);
+int explain_position_command(Arguments);
 
 }  // namespace glassformer::cli

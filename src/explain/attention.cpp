@@ -157,12 +157,22 @@ struct Example {
 
 }  // namespace
 
+template <class S>
+AttentionSteps explain_attention(const AttentionParams<S>& p, const Matrix<S>& x, std::vector<std::string> tokens, const AttentionQuestion& question) {
+  const Index T = x.rows();
+  require(T > 0 && T == static_cast<Index>(tokens.size()), "attention: expected a row of x for each token, found {} and {}", T, tokens.size());
+  AttentionSteps s;
+  s.tokens = std::move(tokens);
+  tell_shapes(p.config, p.rope != nullptr, question, s);
+  Recorder<S> seen(sites(""));
+  const Matrix<S> y = attend<S>(p, x, question.exec, &seen);
+  tell_steps<S>(p, seen, "", x, y, question, s);
+  tell_query(question.query == -1 ? T - 1 : question.query, s);
+  return s;
+}
+
 AttentionSteps explain_attention_example(const AttentionQuestion& question) {
   Example example;
-  AttentionSteps s;
-  s.model = "tiny example";
-  s.is_example = true;
-  s.tokens = {"the", "cat", "sat", "down"};
   require(question.layer == 0, "layer: expected 0, found {}: the example has only one", question.layer);
 
   AttentionParams<double> p;
@@ -170,11 +180,10 @@ AttentionSteps explain_attention_example(const AttentionQuestion& question) {
   p.out.weight = {example.out.data(), 4, 4};   // [C, H·D]
   p.config.core.heads = p.config.core.kv_heads = p.config.core.head_dim = 2;
   p.config.core.scale = 1 / std::sqrt(2.0);
-  tell_shapes(p.config, false, question, s);
-  Recorder<double> seen(sites(""));
-  const Matrix<double> y = attend<double>(p, example.x, question.exec, &seen);
-  tell_steps<double>(p, seen, "", example.x, y, question, s);
-  tell_query(question.query == -1 ? 2 : question.query, s);
+  AttentionSteps s = explain_attention<double>(p, example.x, {"the", "cat", "sat", "down"},
+                                               {0, question.head, question.query == -1 ? 2 : question.query, question.exec});
+  s.model = "tiny example";
+  s.is_example = true;
   return s;
 }
 
@@ -214,6 +223,10 @@ AttentionSteps explain_attention(const Decoder<float>& m, const Tokenizer& token
   return s;
 }
 
+template AttentionSteps explain_attention<float>(const AttentionParams<float>&, const Matrix<float>&, std::vector<std::string>,
+                                                 const AttentionQuestion&);
+template AttentionSteps explain_attention<double>(const AttentionParams<double>&, const Matrix<double>&, std::vector<std::string>,
+                                                  const AttentionQuestion&);
 template AttentionSteps explain_attention<float>(const Decoder<float>&, std::span<const Token>, std::vector<std::string>,
                                                  const AttentionQuestion&);
 template AttentionSteps explain_attention<double>(const Decoder<double>&, std::span<const Token>, std::vector<std::string>,

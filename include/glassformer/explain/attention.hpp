@@ -69,6 +69,10 @@ struct AttentionSteps {
 // Four words, four channels, two heads of width two, weights of simple decimals: small enough to redo by hand. In double.
 AttentionSteps explain_attention_example(const AttentionQuestion& = {});
 
+// One layer alone, reading x [T, C] from place 0; question.layer is 0. Throws std::invalid_argument as below.
+template <class S>
+AttentionSteps explain_attention(const AttentionParams<S>&, const Matrix<S>& x, std::vector<std::string> tokens, const AttentionQuestion&);
+
 // The text that `ids` [T] spell, read by the model in one pass; tokens [T] are their bytes. Throws std::invalid_argument, naming the valid
 // ones, for a layer, a head or a query that does not exist; for no token, or more than the model's context.
 template <class S>
