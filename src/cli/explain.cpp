@@ -12,6 +12,12 @@ namespace {
 
 constexpr Command kComponents[] = {
     {"attention", "queries, keys, values, scores, mask, softmax, output of one head", explain_attention_command},
+    {"backward", "the chain rule through one block, each gradient beside its difference", explain_backward_command},
+    {"block", "the residual stream through one block: norm, attention, MLP, and what each adds", explain_block_command},
+    {"cache", "the same decode with the KV cache and without", explain_cache_command},
+    {"lora", "a low-rank change: A, B, the merged matrix, what is trained", explain_lora_command},
+    {"lens", "the logit lens: what the model would say after each layer", explain_lens_command},
+    {"attribution", "how much each head and MLP adds to one logit", explain_attribution_command},
     {"sampling", "from logits to one token: what each filter leaves, and the draw", explain_sampling_command},
     {"tokenizer", "bytes, pre-tokens, each merge with its rank, ids; what training learned", explain_tokenizer_command},
     {"position", "how a token knows where it stands: the encoding, a rotation, what a shift does", explain_position_command}};

@@ -20,6 +20,12 @@ void print_story(const Options&, const Story&);
 
 // One file each.
 int explain_attention_command(Arguments);
+int explain_backward_command(Arguments);
+int explain_block_command(Arguments);
+int explain_cache_command(Arguments);
+int explain_lens_command(Arguments);
+int explain_attribution_command(Arguments);
+int explain_lora_command(Arguments);
 int explain_sampling_command(Arguments);
 int explain_tokenizer_command(Arguments);
 int explain_position_command(Arguments);

@@ -1,0 +1,142 @@
+// Legend: T tokens, G key-value heads, D head width, V vocabulary.
+#include "glassformer/explain/cache.hpp"
+
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <set>
+
+#include "explain/cache_run.hpp"
+#include "explain/teller.hpp"
+#include "glassformer/model/reading.hpp"
+
+namespace glassformer {
+namespace {
+
+// Counts the rows of keys that a pass makes in the first layer: every layer makes as many.
+class RowCounter : public Trace<float> {
+ public:
+  bool wants(std::string_view site) const override { return site == "blocks.0.attn.k"; }
+  void visit(const Site&, MatrixRef<float> keys) override { rows += keys.rows(); }
+  Index rows = 0;
+};
+
+// One pass as `generate` makes it: the head reads only the last row. Logits [1, V].
+Matrix<float> last_logits(const Decoder<float>& m, std::span<const Token> ids, KvCache<float>* cache, const Exec& exec, Trace<float>* trace, double& ms) {
+  const Index N = static_cast<Index>(ids.size());
+  const std::array<Index, 2> starts = {0, N};
+  const std::array<Index, 1> slots = {0};
+  Workspace workspace;
+  Pass<float> pass;
+  pass.exec = exec, pass.starts = starts, pass.cache = cache, pass.trace = trace, pass.workspace = &workspace;
+  if (cache) pass.slots = slots;
+  Matrix<float> hidden(N, m.config.width), logits(1, m.config.vocab);
+  const auto begin = std::chrono::steady_clock::now();
+  decoder_forward<float>(m, pass, ids, hidden);
+  decoder_logits<float>(m, pass, hidden.bottomRows(1), logits);
+  ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  require(logits.allFinite(), "the model's logits are not finite");
+  return logits;
+}
+
+Token first_choice(const Matrix<float>& logits) {
+  Index best = 0;
+  logits.row(0).maxCoeff(&best);
+  return static_cast<Token>(best);
+}
+
+Matrix<double> head_of(const float* rows, Index tokens, const CacheShape& shape, Index head) {
+  return Eigen::Map<const Matrix<float>>(rows + head * shape.capacity * shape.head_dim, tokens, shape.head_dim).cast<double>();
+}
+
+// From the first number of the first layer to the end of the last one.
+Index bytes_between_ends(const KvCache<float>& cache) {
+  const CacheShape& c = cache.shape();
+  const Index block = c.kv_heads * c.capacity * c.head_dim;
+  const auto span = [block](const float* first, const float* last) { return static_cast<Index>(sizeof(float)) * (last + block - first); };
+  return span(cache.keys(0, 0), cache.keys(c.layers - 1, c.slots - 1)) + span(cache.values(0, 0), cache.values(c.layers - 1, c.slots - 1));
+}
+
+void check_question(const Decoder<float>& m, const ExplainedText& text, const CacheQuestion& q) {
+  const ModelConfig& c = m.config;
+  require_layer(q.layer, c.layers);
+  require(q.head >= 0 && q.head < c.heads, "head: expected 0 … {}, found {}", c.heads - 1, q.head);
+  require_text(text, c.context);
+  require(c.causal, "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows");
+  const Index room = c.context - static_cast<Index>(text.ids.size());
+  require(q.new_tokens >= 1 && q.new_tokens <= room, "new tokens: expected 1 … {} (the model's context is {} and the prompt takes {}), found {}", room,
+          c.context, text.ids.size(), q.new_tokens);
+  require(q.sinks >= 0 && q.sinks < c.context, "sinks: expected 0 … {}, found {}", c.context - 1, q.sinks);
+}
+
+}  // namespace
+
+CacheRun run_cache(const Decoder<float>& m, const ExplainedText& text, const CacheQuestion& q) {
+  check_question(m, text, q);
+  CacheRun run{.text = text, .prompt = static_cast<Index>(text.ids.size())};
+  run.cache = std::make_unique<KvCache<float>>(make_cache(m, 1));
+  Exec decoding = q.exec;
+  decoding.row_exact = true;
+  std::vector<Token>& ids = run.text.ids;
+  for (Index i = 0; i <= q.new_tokens; ++i) {
+    const Index before = run.cache->length(0), now = static_cast<Index>(ids.size());
+    const std::span<const Token> all(ids), fresh = all.subspan(static_cast<std::size_t>(before));
+    CacheStep step{.read = now, .from_cache = before};
+    RowCounter with, without;
+    const Matrix<float> cached = last_logits(m, fresh, run.cache.get(), i == 0 ? q.exec : decoding, &with, step.ms);
+    const Matrix<float> afresh = last_logits(m, all, nullptr, q.exec, &without, step.ms_without);
+    step.computed = with.rows, step.computed_without = without.rows;
+    step.difference = (cached - afresh).cwiseAbs().maxCoeff(), step.size = cached.cwiseAbs().maxCoeff();
+    step.same_choice = first_choice(cached) == first_choice(afresh);
+    run.steps.push_back(step);
+    if (i == q.new_tokens) break;
+    const Token next = first_choice(cached);
+    ids.push_back(next);
+    run.text.tokens.push_back(static_cast<std::size_t>(next) < text.vocabulary.size() ? text.vocabulary[static_cast<std::size_t>(next)] : "?");
+  }
+
+  const CacheShape& shape = run.cache->shape();
+  const Index T = run.cache->length(0), group = q.head / (m.config.heads / shape.kv_heads);
+  run.keys = head_of(run.cache->keys(q.layer, 0), T, shape, group);
+  run.values = head_of(run.cache->values(q.layer, 0), T, shape, group);
+  const std::string prefix = fmt::format("blocks.{}.attn.", q.layer), keys = prefix + (m.rope ? "rot_k" : "k"), values = prefix + "v";
+  Recorder<float> full({keys, values});
+  decoder_read<float>(m, ids, {.exec = q.exec, .trace = &full});
+  run.full_keys = full.at(keys).middleCols(group * shape.head_dim, shape.head_dim).cast<double>();
+  run.full_values = full.at(values).middleCols(group * shape.head_dim, shape.head_dim).cast<double>();
+  run.measured_bytes = bytes_between_ends(*run.cache);
+  return run;
+}
+
+SlidingProbe probe_sliding(Index capacity, Index sinks, Index tokens) {
+  SlidingProbe probe{.capacity = capacity, .sinks = sinks, .kept = {}};
+  KvCache<double> cache({.layers = 1, .slots = 1, .kv_heads = 1, .capacity = capacity, .head_dim = 1, .sliding = true, .sinks = sinks});
+  for (Index t = 0; t < tokens; ++t) {
+    cache.keys(0, 0)[cache.reserve(0, 1)] = static_cast<double>(t);
+    cache.commit(0, 1);
+    std::vector<Index> kept;
+    for (Index i = 0; i < cache.length(0); ++i) kept.push_back(static_cast<Index>(cache.keys(0, 0)[i]));
+    probe.kept.push_back(std::move(kept));
+  }
+  return probe;
+}
+
+Story explain_cache(const Decoder<float>& m, const ExplainedText& text, const CacheQuestion& q) {
+  const CacheRun run = run_cache(m, text, q);
+  const Index capacity = run.cache->shape().capacity;
+  return cache_story(m, run, q, probe_sliding(6, 2, 9), probe_sliding(capacity, q.sinks, capacity + 10), false);
+}
+
+Story explain_cache_example(Index kv_heads, const CacheQuestion& q) {
+  require(kv_heads == 1 || kv_heads == 2, "kv_heads: expected 1 or 2 for the example's 2 heads, found {}", kv_heads);
+  ModelConfig c;
+  c.vocab = 6, c.context = 8, c.layers = 2, c.heads = 2, c.kv_heads = kv_heads, c.width = 4, c.hidden = 4, c.position = Position::rope;
+  c.embedding_std = 1, c.init_std = 0.5;
+  Decoder<float> m = make_decoder<float>(c);
+  initialize(m, 1);
+  ExplainedText text{.ids = {0}, .tokens = {"the"}, .vocabulary = {"the", "cat", "sat", "on", "a", "mat"}};
+  const CacheRun run = run_cache(m, text, q);
+  return cache_story(m, run, q, probe_sliding(6, 2, 9), probe_sliding(c.context, q.sinks, c.context + 10), true);
+}
+
+}  // namespace glassformer

@@ -1,0 +1,23 @@
+// The little model of the lens and of the attribution.
+#pragma once
+#include "glassformer/explain/logits.hpp"
+
+namespace glassformer {
+
+Decoder<double> logits_example_model();
+
+// The place and the answer that were asked for, or those that stand in for them. Throws std::invalid_argument for what does not exist.
+template <class S>
+Token checked_answer(Token answer, const char* what, const Matrix<S>& logits, Index place) {
+  const Index V = logits.cols();
+  require(answer >= -1 && answer < V, "{}: expected a token, 0 … {}, found {}", what, V - 1, answer);
+  if (answer >= 0) return answer;
+  Index best = 0;
+  logits.row(place).maxCoeff(&best);
+  return static_cast<Token>(best);
+}
+
+// "\"␣girl\""
+std::string token_name(const ExplainedText&, Token);
+
+}  // namespace glassformer
