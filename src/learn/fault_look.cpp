@@ -120,7 +120,7 @@ Law projection_law(const Seen& s, const Projection<float>& p, const char* from) 
     lora_forward<float>(lora, {}, x, expected, workspace, {});
   }
   const double deviation = apart(s.x, expected);
-  return {fmt::format(p.adapters.empty() ? "x·Wᵀ + b with x = {}" : "x·Wᵀ + b + α/r·(x·Aᵀ)·Bᵀ with x = {}", from), deviation};
+  return {fmt::format("x·Wᵀ + b{} with x = {}", p.adapters.empty() ? "" : " + α/r·(x·Aᵀ)·Bᵀ", from), deviation};
 }
 
 std::vector<Law> logits_grad_laws(const Seen& s) {

@@ -298,10 +298,11 @@ struct PlantedFault::Kept {
 };
 
 PlantedFault::PlantedFault(const Fault& fault, Rig& rig) {
-  require(!rig.trace && !rig.writing.trace && !rig.collate && !rig.after_step && !rig.after_attach, "plant: expected a rig with nothing planted in it");
+  require(!rig.planted, "plant: expected a healthy rig, found one with a fault in it");
   const std::string why = obstacle(fault, rig);
   require(why.empty(), "fault {}: {}", fault.number, why);
   kept_.reset(new Kept{rig, rig, rig.model.arena.clone(), {}, {}, {}, {}});
+  rig.planted = true;
   Plan plan{rig, kept_->passes, kept_->writing, kept_->drawing, kept_->keepsakes};
   if (const auto backward = backward_faults<float>().find(fault.id); backward != backward_faults<float>().end()) {
     backward->second(kept_->passes);

@@ -28,19 +28,21 @@ std::vector<const Fault*> candidates() {
   return all;
 }
 
-constexpr const char* kHelp = R"(  sites                    where the engine can be looked into; how large the values are
+constexpr const char* kHelp = R"(  sites                    where one can look in, and how large values are
   trace SITE [ROW] [HEAD]  the values there, and what theory expects of them
-  mode full|decode         read a text in one pass, or token by token through the cache
+  mode full|decode         read in one pass, or token by token through the cache
   eval                     the loss on held-out text, and by place
-  train                    a run from fresh weights: loss, gradient norm and rate
+  train                    a run from fresh weights: loss, norm, rate
   gradcheck                the backward pass against numeric gradients
   sample [PROMPT]          what it writes: with the cache, without, and drawn
-  data                     what a batch holds: what is read, and what is asked for
+  data                     a batch: what is read, and what is asked for
   settings                 the configuration and the options in use
   symptom                  the complaint and its numbers once more
-  hint                     one step further        causes   all candidates
+  hint                     one step further
+  causes                   all candidates, numbered
   guess TEXT or NUMBER     in your own words, or the number of a candidate
-  answer                   give up: what is wrong  quit     leave
+  answer                   give up: what is wrong
+  quit                     leave
 )";
 constexpr const char* kCommands =
     "sites, trace, mode, eval, train, gradcheck, sample, data, settings, symptom, hint, causes, guess, answer, help, quit";
@@ -66,19 +68,20 @@ std::string FaultSession::State::guess(std::string_view text) {
   const auto chosen = whole_number(text);
   if (text.empty()) {
     asked = true;
-    return causes() + "  Which one? A number, or your own words.\n";
+    return causes() + "  Which one? A number, or your own words; an empty line to go on looking.\n";
   }
   if (chosen && (*chosen < 1 || *chosen > static_cast<Index>(list.size()))) {
     asked = true;
     return fmt::format("  Expected a candidate from 1 to {}, or words; found {}. Which one?\n", list.size(), text);
   }
   const bool known = chosen || std::ranges::any_of(list, [&](const Fault* f) { return guesses(*f, text); });
-  if (!known && asked) return "  Expected the number of a candidate or words that name one. Which one? (An empty line: none of them.)\n";
+  if (!known && asked) return "  Expected a candidate's number, or words that name one. Which one?\n";
   asked = false;
   if (!known) return "  No cause is known by these words: causes lists the candidates.\n";
   const bool right = chosen ? list[static_cast<std::size_t>(*chosen - 1)] == &fault : guesses(fault, text);
   if (!right) return "  No, that is in order.\n";
-  finished = found = true;
+  found = true;
+  finish();
   return fmt::format("  Yes{}.\n\n", hints == 0 ? ", and without a hint" : fmt::format(", with {} hint{}", hints, hints == 1 ? "" : "s")) + answer();
 }
 
@@ -89,6 +92,7 @@ std::string FaultSession::State::answer() const {
 }
 
 FaultSession::FaultSession(Rig& rig, const Fault& fault, Index width) : state_(new State{rig, fault, width, {}, {}, nullptr}) {
+  require(!rig.planted, "a session needs a healthy rig, and this one has a fault in it");
   const std::string why = obstacle(fault, rig);
   require(why.empty(), "fault {}: {}", fault.number, why);
   state_->keep_log();
@@ -119,7 +123,7 @@ std::string FaultSession::reply(std::string_view line) {
   const bool leaves = command == "quit" || command == "exit" || command == "q";
   if (command.empty()) return s.asked = false, "";
   if (s.asked && !leaves) return s.guess(rest);
-  if (leaves) return s.finished = true, "";
+  if (leaves) return s.finish(), "";
   if (command == "help" || command == "?") return kHelp;
   if (command == "sites") return s.sites();
   if (command == "trace") return s.trace(words);
@@ -133,11 +137,11 @@ std::string FaultSession::reply(std::string_view line) {
   if (command == "hint") return s.hint();
   if (command == "causes") return s.causes();
   if (command == "guess") return s.guess(rest);
-  if (command == "answer" || (command == "give" && rest == "up")) return s.finished = true, s.answer();
+  if (command == "answer" || (command == "give" && rest == "up")) return s.finish(), s.answer();
   if (command == "mode") {
     if (rest != "full" && rest != "decode") return fmt::format("mode: expected full or decode, found {}\n", rest.empty() ? "nothing" : rest);
     s.decode = rest == "decode";
-    return s.decode ? "  A document's first half is read in one pass, the rest token by token through the cache.\n" : "  Documents are read in one pass.\n";
+    return s.wrapped(s.decode ? "A document's first half is read in one pass, the rest token by token through the cache." : "Documents are read in one pass.", "  ");
   }
   return s.wrapped(fmt::format("expected a command of {}, found {}", kCommands, command));
 }

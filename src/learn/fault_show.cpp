@@ -55,8 +55,8 @@ std::string FaultSession::State::tell_symptom() const {
     const std::string name = bad.name + (bad.unit.empty() ? "" : ", " + bad.unit);
     all += "  " + plot::pad_right(plot::fit(name, 46), 46) + plot::pad_left(number(good.value, good.decimals), 14) + plot::pad_left(number(bad.value, bad.decimals), 16) + "\n";
   }
-  all += fmt::format("  {:<46}{:>14.3f}  (a guess among {} tokens)\n", "for scale: ln V", std::log(static_cast<double>(rig.model.config.vocab)), rig.model.config.vocab);
-  if (rig.source_nats > 0) all += fmt::format("  {:<46}{:>14.3f}  (no model can do better)\n", "for scale: the entropy of the text's source", rig.source_nats);
+  all += fmt::format("  {:<46}{:>14.3f}\n", fmt::format("for scale: a blind guess, ln {}", rig.model.config.vocab), std::log(static_cast<double>(rig.model.config.vocab)));
+  if (rig.source_nats > 0) all += fmt::format("  {:<46}{:>14.3f}\n", "and the entropy of the source: none does better", rig.source_nats);
   if (!symptom.texts.empty()) all += "\n";
   for (std::size_t i = 0; i < symptom.texts.size(); ++i) {
     all += "  " + symptom.texts[i].first + "\n";
@@ -248,12 +248,12 @@ std::string FaultSession::State::settings() const {
   const ModelConfig& c = rig.model.config;
   const TrainOptions& t = rig.training;
   const SamplingOptions& o = rig.writing.sampling;
-  std::string all = fmt::format("  model     {} layers, width {}, {} heads of {} over {} of keys and values, hidden {}\n", c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.hidden);
-  all += fmt::format("            positions {}, norm {} ({}, ε {:g}), head {}, causal {}, dropout {}\n", choice_name(c.position), choice_name(c.norm), choice_name(c.placement),
-                     c.norm_epsilon, c.tied ? "tied" : "of its own", c.causal ? "yes" : "no", c.dropout);
+  std::string all = fmt::format("  model     {} layers, width {}, {} heads of {}, key-value heads {}, hidden {}\n", c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.hidden);
+  all += fmt::format("            {}, {} ({}, ε {:g}), head {}, {}, dropout {:g}\n", choice_name(c.position), choice_name(c.norm), choice_name(c.placement),
+                     c.norm_epsilon, c.tied ? "tied" : "of its own", c.causal ? "causal" : "not causal", c.dropout);
   all += fmt::format("            vocabulary {}, context {}, start token {}\n", c.vocab, c.context, c.prepend_bos ? "before every text" : "none");
   if (rig.adapter) all += fmt::format("  adapter   rank {}, α {}\n", rig.adapter->config.rank, rig.adapter->config.alpha);
-  if (rig.fresh) all += fmt::format("  training  {} steps of {} documents, rate {:g} to {:g}, warm-up {} steps, clip {:g}\n", t.steps, t.batch, t.rate, t.min_rate, t.warmup, t.clip);
+  if (rig.fresh) all += fmt::format("  training  {} steps of {} texts, rate {:g} to {:g}, warm-up {}, clip {:g}\n", t.steps, t.batch, t.rate, t.min_rate, t.warmup, t.clip);
   return all + fmt::format("  sampling  temperature {}, top-p {}\n", o.temperature, o.top_p);
 }
 

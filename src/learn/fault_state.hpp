@@ -29,6 +29,7 @@ struct FaultSession::State {
   bool decode = false, finished = false, found = false, asked = false;  // asked: the next line is a guess
   int hints = 0, looks = 0;
 
+  void finish() { finished = true, planted.reset(); }
   Look look() { return look_at(rig, fault.probe, decode, static_cast<std::uint64_t>(++looks)); }
   std::string wrapped(const std::string& text, const std::string& indent = "") const {
     std::string all;

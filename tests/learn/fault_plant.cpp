@@ -63,7 +63,7 @@ TEST_CASE("every fault: the symptom is there when planted, and gone to the bit w
     Symptom faulty;
     {
       const auto planted = plant(f, r);
-      CHECK_THROWS_AS(plant(f, r), std::invalid_argument);  // one at a time, as far as a rig can tell
+      CHECK_THROWS_AS(plant(f, r), std::invalid_argument);  // one at a time
       faulty = measure(r, f.probe);
     }
     CHECK(same_bits(r.model.arena.values(), weights.values()));
@@ -129,7 +129,7 @@ TEST_CASE("laws: all hold in a healthy engine, and a fault breaks the one that i
       for (const Law& law : laws) {
         CAPTURE(site.name);
         CAPTURE(law.sentence);
-        CHECK(law.deviation < 2e-3);  // the variance of a row of size 0.05 and ε = 1e-5
+        CHECK(law.deviation < 0.02);  // ε = 1e-5 beside the variance of fresh embeddings, 0.05²; what else there is is rounding
         ++count;
       }
     }

@@ -38,6 +38,7 @@ struct Rig {
   std::function<void(Batch&)> collate;                   // what is done to a batch before it is run
   std::function<void(Trainer<float>&)> after_step;       // of training
   std::function<void(Decoder<float>&)> after_attach;     // of the adapter
+  bool planted = false;                                  // a fault is in it
 };
 
 // A two-layer model (grouped heads, RoPE, LayerNorm, GELU, tied) of a small grammar whose entropy is known, trained for a

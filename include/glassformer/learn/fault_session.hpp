@@ -11,8 +11,8 @@ namespace glassformer {
 
 class FaultSession {
  public:
-  // Measures the rig while it is healthy, plants the fault, and measures again. The rig must outlive the session, and is as before after
-  // it. Lines of at most `width` columns. Throws std::invalid_argument where plant() does.
+  // Measures the rig while it is healthy, plants the fault, and measures again. The rig must outlive the session; once that is finished, it is
+  // as before. Lines of at most `width` columns. Throws std::invalid_argument where plant() does.
   FaultSession(Rig&, const Fault&, Index width = 80);
   ~FaultSession();
 
