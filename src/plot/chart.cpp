@@ -7,6 +7,7 @@
 #include "glassformer/core/require.hpp"
 #include "glassformer/plot/text.hpp"
 #include "plot/axis.hpp"
+#include "plot/labels.hpp"
 
 namespace glassformer::plot {
 namespace {
@@ -106,7 +107,7 @@ std::string bar(double share, Index columns) {
 std::string bars_chart(const Chart& c, const ChartOptions& o) {
   double most = 0;
   Index name_width = 0, number_width = 0;
-  for (std::size_t i = 0; i < c.names.size(); ++i) name_width = std::max(name_width, display_width(fit(visible(c.names[i]), 24)));
+  for (std::size_t i = 0; i < c.names.size(); ++i) name_width = std::max(name_width, display_width(name_of(c.names[i], 24)));
   for (const Series& s : c.series) {
     for (const double v : s.y) {
       if (std::isfinite(v)) most = std::max(most, std::abs(v));
@@ -120,7 +121,7 @@ std::string bars_chart(const Chart& c, const ChartOptions& o) {
   for (std::size_t i = 0; i < c.names.size(); ++i) {
     for (std::size_t s = 0; s < c.series.size(); ++s) {
       const double v = c.series[s].y[i];
-      out += fmt::format("{}{}{}  {}  {}\n", o.indent, pad_right(s == 0 ? fit(visible(c.names[i]), 24) : "", name_width),
+      out += fmt::format("{}{}{}  {}  {}\n", o.indent, pad_right(s == 0 ? name_of(c.names[i], 24) : "", name_width),
                          many ? fmt::format(" {}", letter(s)) : "", pad_left(number(v, o.decimals), number_width),
                          most > 0 && std::isfinite(v) ? bar(std::abs(v) / most, columns) : "");
     }

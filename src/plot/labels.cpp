@@ -19,6 +19,12 @@ std::vector<std::string> labels_of(const char* what, const std::vector<std::stri
   return out;
 }
 
+std::string name_of(const std::string& text, Index columns) {
+  const std::size_t first = text.find_first_not_of(' '), last = text.find_last_not_of(' ');
+  if (first == std::string::npos) return fit(visible(text), columns);
+  return fit(visible(text.substr(0, first)) + visible(text.substr(first, last + 1 - first), false) + visible(text.substr(last + 1)), columns);
+}
+
 Index widest(const std::vector<std::string>& labels) {
   Index width = 0;
   for (const auto& label : labels) width = std::max(width, display_width(label));

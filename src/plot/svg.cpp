@@ -122,7 +122,7 @@ std::string bars_svg(const Chart& c, const SvgOptions& o) {
   Axis x;
   x.take(0);
   double margin = 0, at = 0;
-  for (const std::string& name : c.names) margin = std::max(margin, text_width(fit(visible(name, false), 32)));
+  for (const std::string& name : c.names) margin = std::max(margin, text_width(name_of(name, 32)));
   for (const Series& s : c.series) {
     for (const double v : s.y) x.take(v);
   }
@@ -138,7 +138,7 @@ std::string bars_svg(const Chart& c, const SvgOptions& o) {
   const double zero = f.left + x.share(0) * (f.right - f.left);
   for (std::size_t i = 0; i < c.names.size(); ++i) {
     double y = f.top + gap / 2 + static_cast<double>(i) * (bar * static_cast<double>(c.series.size()) + gap);
-    out += text_at(f.left - 8, y + bar * static_cast<double>(c.series.size()) / 2 + 4, fit(visible(c.names[i], false), 32), Anchor::end);
+    out += text_at(f.left - 8, y + bar * static_cast<double>(c.series.size()) / 2 + 4, name_of(c.names[i], 32), Anchor::end);
     for (std::size_t s = 0; s < c.series.size(); ++s, y += bar) {
       const double v = c.series[s].y[i];
       if (!std::isfinite(v)) continue;
