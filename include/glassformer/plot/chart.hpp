@@ -24,7 +24,7 @@ struct Chart {
 struct ChartOptions {
   Index width = 80, height = 14;  // columns; rows of the plotting area (lines)
   int decimals = 3;
-  std::string indent;
+  std::string indent = {};
 };
 
 // Lines: dots of braille (two by four a cell) between labelled ends of the axes, series told apart by the letters in the legend and, at
