@@ -94,7 +94,7 @@ void BackwardTeller::half_in(const Half& h, const Matrix<double>& read_grad) {
       h.in, h.name));
   const SiteCheck& c = check(h.in);
   const Matrix<double>& straight = pre ? grad(h.out) : grad(h.part);
-  hold(straight + through, c.gradient, largest(c.gradient));
+  hold(straight + through, c.gradient, std::max(largest(straight), largest(c.gradient)));
   show_rows({{"straight on", straight},
              {fmt::format("through the {}", h.name), through},
              {"sum: d, recorded", c.gradient},
@@ -241,6 +241,8 @@ void BackwardTeller::softmax() {
       jacobian(i, j) = P(row_, u) * ((u == s ? 1 : 0) - P(row_, s));
     }
   }
+  if ((P.row(row_).array() != 0).count() == 1)
+    say("This token sees one key alone: there is nothing to choose, so every derivative is zero.");
   put(story::Grid{.key = "jacobian", .values = jacobian, .rows = rows, .columns = columns, .max_rows = 12, .label_width = 20});
   const SiteCheck& c = check(site("attn.attn_scores"), q_.head, dA);
   show_rows({{"score", c.value, false}, {"p", P, false}, {"dp", dP}, {"ds", c.gradient}, {"Δ, measured", c.differences}},
@@ -250,7 +252,7 @@ void BackwardTeller::softmax() {
   for (Index j = 0; j < T; ++j) {
     if (P(row_, j) != 0) terms.emplace_back(dP(row_, j), P(row_, j) * ((u == j ? 1 : 0) - P(row_, u)));
   }
-  write_sum(fmt::format("ds{}", u), terms, dA(row_, u));
+  write_sum(fmt::format("ds{}", u), terms, dA(row_, u), 1, largest(dP.row(row_)));
   verdict(c);
 }
 
@@ -262,12 +264,14 @@ void BackwardTeller::queries_and_keys() {
   say("A product hands each factor the other one: dq_t = Σᵤ ds_tu·kᵤ/√D, dkᵤ = Σₜ ds_tu·q_t/√D.");
   const Matrix<double>& q = value(q_site);
   const Matrix<double>& k = value(k_site);
-  // ds of one head again, by the engine's own operations.
+  // ds of one head again, by the engine's own operations. Where it cancels to zero (one key only), kernels leave rounding of `size`.
+  double size = 0;
   const auto scores_grad = [&](Index h) {
     Matrix<double> dP(T, T), dA(T, T);
     ops::multiply_nt<double>(1, grad(site("attn.z")).middleCols(h * D, D), value(site("attn.v")).middleCols(h / group * D, D), 0, dP,
                              p_.exec());
     ops::softmax_backward<double>(p_.value(site("attn.pattern"), h), dP, dA, p_.exec());
+    size = std::max(size, largest(dP) * std::max(largest(q), largest(k)) * block().attention.config.core.scale);
     return dA;
   };
   const double scale = block().attention.config.core.scale;
@@ -280,7 +284,7 @@ void BackwardTeller::queries_and_keys() {
     for (Index u = 0; u < T; ++u) {
       if (dA(row_, u) != 0) terms.emplace_back(dA(row_, u), k(u, h / group * D + i % D));
     }
-    write_sum(fmt::format("dq{}", i), terms, c.gradient(row_, i), scale);
+    write_sum(fmt::format("dq{}", i), terms, c.gradient(row_, i), scale, size);
     verdict(c);
   }
   say("And the keys:");
@@ -294,7 +298,7 @@ void BackwardTeller::queries_and_keys() {
       if (dA(t, row_) != 0) terms.emplace_back(dA(t, row_), q(t, h * D + i % D));
     }
   }
-  write_sum(fmt::format("dk{} of {}", i, quoted_token(text_, row_)), terms, c.gradient(row_, i), scale);
+  write_sum(fmt::format("dk{} of {}", i, quoted_token(text_, row_)), terms, c.gradient(row_, i), scale, size);
   verdict(c);
 }
 
@@ -320,7 +324,7 @@ Matrix<double> BackwardTeller::projections() {
   weight("Wqkv", w);
   const std::vector<Matrix<double>> ways = {back(dq, rows_of(w, 0, HD), p_.exec()), back(dk, rows_of(w, HD, GD), p_.exec()),
                                             back(dv, rows_of(w, HD + GD, GD), p_.exec())};
-  hold(ways[0] + ways[1] + ways[2], read, largest(read));
+  hold(ways[0] + ways[1] + ways[2], read, std::max({largest(ways[0]), largest(ways[1]), largest(ways[2]), largest(read)}));
   if (config().placement == NormPlacement::pre) {
     const SiteCheck& c = check(site("ln1.normalized"), -1, read);
     show_rows({{"through q", ways[0]}, {"through k", ways[1]}, {"through v", ways[2]}, {"sum: d", read}, {"Δ, measured", c.differences}},

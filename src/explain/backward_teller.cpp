@@ -9,6 +9,8 @@ namespace {
 
 using plot::number;
 
+constexpr double kNothing = 1e-15;  // what is smaller is rounding
+
 // Decimals that leave three digits of a number of this size.
 int decimals_of(double size) {
   if (!(size > 0) || !std::isfinite(size)) return 3;
@@ -17,7 +19,7 @@ int decimals_of(double size) {
 
 // k of the power 10ᵏ that makes a number of this size readable: 0, 3, 6, …
 int power_of(double size) {
-  if (!(size > 1e-30) || !std::isfinite(size) || size >= 0.01) return 0;  // what is smaller is zero in all but name
+  if (!(size > kNothing) || !std::isfinite(size) || size >= 0.01) return 0;
   return 3 * static_cast<int>(std::ceil(-std::log10(size) / 3));
 }
 std::string power_text(int k) {
@@ -41,7 +43,8 @@ std::string in_brackets(double value) { return value < 0 ? fmt::format("({})", d
 
 std::string digits(double value) {
   const double size = std::abs(value);
-  return size > 1e-30 && size < 1e-3 ? fmt::format("{:.2e}", value) : number(value, decimals_of(size));
+  if (size > kNothing && size < 1e-3) return fmt::format("{:.2e}", value);
+  return number(value, size > kNothing ? decimals_of(size) : 3);
 }
 
 BackwardTeller::BackwardTeller(const BackwardPass& pass, const ExplainedText& text, const BackwardQuestion& question, bool example)
@@ -93,7 +96,7 @@ void BackwardTeller::show_rows(const std::vector<Row>& rows, const std::vector<I
     for (std::size_t j = 0; j < columns.size(); ++j) shown(at, static_cast<Index>(j)) = rows[i].matrix(row_, columns[j]);
     const double largest_of_row = rows[i].is_gradient ? finite_largest(shown.row(at)) : 0;
     size = std::max(size, largest_of_row);
-    if (largest_of_row > 1e-30) smallest = std::min(smallest, largest_of_row);
+    if (largest_of_row > kNothing) smallest = std::min(smallest, largest_of_row);
   }
   const int power = power_of(size);
   std::vector<std::string> labels, names;
@@ -140,7 +143,8 @@ void BackwardTeller::weight(const char* name, const MatrixView<double>& w) {
   put(story::Grid{.key = "", .values = *w, .rows = rows, .decimals = 1, .max_rows = 12});
 }
 
-void BackwardTeller::write_sum(const std::string& name, const std::vector<std::pair<double, double>>& terms, double engine, double factor) {
+void BackwardTeller::write_sum(const std::string& name, const std::vector<std::pair<double, double>>& terms, double engine, double factor,
+                               double size) {
   std::vector<std::size_t> order(terms.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   const auto product = [&](std::size_t i) { return terms[i].first * terms[i].second; };
@@ -149,7 +153,8 @@ void BackwardTeller::write_sum(const std::string& name, const std::vector<std::p
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return std::abs(product(a)) > std::abs(product(b)); });
   }
   std::string sum;
-  double total = 0, size = std::abs(engine);
+  double total = 0;
+  size = std::max(size, std::abs(engine));
   for (std::size_t i = 0; i < order.size(); ++i) {
     const auto [a, b] = terms[order[i]];
     total += a * b, size = std::max(size, std::abs(a * b * factor));

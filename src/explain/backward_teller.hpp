@@ -66,8 +66,9 @@ class BackwardTeller : Teller {
   void verdict(const SiteCheck&);
   void weight(const char* name, const MatrixView<double>&);  // the example shows its weights
   void norm_rows(const NormParams<double>&, const Matrix<double>& x, const Matrix<double>& dy, const Matrix<double>& result);
-  // "a·b + c·d = total", held against the engine's value. Of many terms the largest.
-  void write_sum(const std::string& name, const std::vector<std::pair<double, double>>& terms, double engine, double factor = 1);
+  // "a·b + c·d = total", held against the engine's value. Of many terms the largest. `size`: of what cancelled before, if more.
+  void write_sum(const std::string& name, const std::vector<std::pair<double, double>>& terms, double engine, double factor = 1,
+                 double size = 0);
   // d in_i = Σ_o d out_o·W_oi at the followed row's largest entry
   void write_linear(const std::string& name, const Matrix<double>& dy, const MatrixView<double>& w, const Matrix<double>& dx);
 

@@ -157,7 +157,7 @@ TEST_CASE("models of every kind agree, at every layer, head and token") {
     const Decoder<double> m = test::random_decoder<double>(c.config);
     const ExplainedText text = text_of(m.config, 7);
     for (const Index layer : {0, 1}) {
-      for (const Index token : {-1, 2, 6}) {  // the last is not scored: with a causal mask nothing depends on it
+      for (const Index token : {-1, 0, 2, 6}) {  // the first sees one key; the last is not scored: with a causal mask nothing depends on it
         for (const Kernels kernels : test::all_kernels) {
           const Story s = explain_backward(m, text, {.layer = layer, .head = 3, .token = token, .exec = test::exec_of(kernels)});
           INFO(c.name, " layer ", layer, " token ", token);
