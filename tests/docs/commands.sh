@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bash commands.sh TREE PROGRAM [SHARED]: runs the commands of README.md, docs/*.md and examples/README.md (extract.awk says which those are),
-# page by page in their order, and names page and line of each that does not work.
+# page by page in their order, then the examples of every --help; names page and line of each that does not work.
 # - A command of a code block is run, and `glassformer explain …` wherever it stands; long ones are cut as shortened.sh says, and `demo` is left
 #   to the test cli_demo. DIR after --model and --adapter is filled in.
 # - One with another placeholder (a word of capitals: FILE, TEXT, N; […], …) cannot be run, nor can one in the running text that is only
@@ -15,6 +15,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/bin" "$work/prepared" "$work/help"
 ln -s "$here/shortened.sh" "$work/bin/glassformer"
 export PATH="$work/bin:$PATH"
+declare -A seen=()
 failed=0 ran=0 checked=0 elsewhere=0 skipped=0 fronts=0
 
 fail() { echo "FAILED: $*"; failed=$((failed + 1)); }
@@ -82,9 +83,29 @@ one() {
       elif [[ $bare == *stories260K* && ! -e stories260K ]]; then
         skipped=$((skipped + 1)) && echo "skipped, stories260K is not here: $place: $command"
       else
-        ran=$((ran + 1)) && runs "$place" "$command"
+        ran=$((ran + 1)) && seen[$bare]=1 && runs "$place" "$command"
       fi ;;
   esac
+}
+
+# list FILE: what extract.awk found, one after another in a folder where everything lies ready.
+list() {
+  local place kind command
+  rm -rf "$work/page" && cp -r "$work/prepared" "$work/page" && cd "$work/page" || exit 1
+  while IFS=$'\t' read -r place kind command <&3; do one "$place" "$kind" "$command"; done 3<"$1"
+}
+
+# The examples of each command's --help that no page has, as extract.awk would print them.
+help_examples() {
+  local text name
+  text=$("$GLASSFORMER_PROGRAM" "$@" --help)
+  if grep -q '^Commands:' <<<"$text"; then
+    for name in $(sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' <<<"$text"); do help_examples "$@" "$name"; done
+  else
+    sed -n '/^Example/,$p' <<<"$text" | grep 'glassformer ' | while read -r name; do
+      [ -n "${seen[${name#glassformer }]:-}" ] || printf '%s --help\trun\t%s\n' "$*" "$name"
+    done
+  fi
 }
 
 cd "$tree" || exit 1
@@ -93,8 +114,11 @@ for page in README.md docs/*.md examples/README.md; do
   cd "$tree" || exit 1
   [ -e "$page" ] || continue
   awk -f "$here/extract.awk" "$page" >"$work/list"
-  rm -rf "$work/page" && cp -r "$work/prepared" "$work/page" && cd "$work/page" || exit 1
-  while IFS=$'\t' read -r place kind command <&3; do one "$place" "$kind" "$command"; done 3<"$work/list"
+  list "$work/list"
 done
+if [ -e "$tree/docs/command-line.md" ]; then
+  help_examples >"$work/list"
+  list "$work/list"
+fi
 echo "$ran run, $checked looked up in --help, $fronts of ./run and examples, $elsewhere left to cli_demo, $skipped skipped; $failed failed, $SECONDS s"
 [ $failed -eq 0 ] && [ $((ran + checked)) -gt 0 ]
