@@ -94,7 +94,7 @@ class Screen {
   }
 
  private:
-  static constexpr Index kLabel = 11;
+  static constexpr Index kLabel = 12;
   Terminal terminal_;
   bool typed_by_hand_;
   Index width_;
@@ -102,25 +102,26 @@ class Screen {
 
 enum class Wish { answer, skip, why, quit };
 
+// answer: none of the other words.
+Wish wish_of(const std::string& typed) {
+  std::string word;
+  for (const char c : typed) {
+    if (c != ' ' && c != '\t') word += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  if (word.empty() || word == "skip" || word == "s") return Wish::skip;
+  if (word == "why" || word == "why?" || word == "?") return Wish::why;
+  return word == "quit" || word == "q" || word == "exit" ? Wish::quit : Wish::answer;
+}
+
 // Asks until there is a number or a wish.
 Wish take_answer(const Screen& screen, const InterviewQuestion& q, std::optional<double>& answer) {
-  const std::string prompt = fmt::format("  {} {}",
-                                         screen.bold("Your number" +
-                                                     (q.unit.empty()  ? ""
-                                                      : q.unit == "%" ? " in %"
-                                                                      : ", " + q.unit) +
-                                                     ":"),
-                                         "");
+  const std::string unit = q.unit.empty() ? "" : q.unit == "%" ? " in %" : ", " + q.unit;
+  const std::string prompt =
+      fmt::format("  {} {}", screen.bold("Your number" + unit), screen.dim(fmt::format("({} counts):", tolerance_text(q.tolerance))));
   while (true) {
     const auto typed = screen.ask(prompt);
     if (!typed) return Wish::quit;
-    std::string word;
-    for (const char c : *typed) {
-      if (c != ' ' && c != '\t') word += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    }
-    if (word.empty() || word == "skip" || word == "s") return Wish::skip;
-    if (word == "why" || word == "why?" || word == "?") return Wish::why;
-    if (word == "quit" || word == "q" || word == "exit") return Wish::quit;
+    if (const Wish wish = wish_of(*typed); wish != Wish::answer) return wish;
     const Expected<double> number = parse_answer(*typed, q.unit);
     if (number) {
       answer = *number;
@@ -138,7 +139,7 @@ void show_result(const Screen& screen, const InterviewTurn& turn) {
     screen.line("  " + screen.bold("– " + engine));
   } else {
     const bool right = turn.verdict == Verdict::right;
-    const std::string yours = fmt::format("Yours, {}: {}{}.", amount_text(*turn.answer, q.unit), distance_text(turn),
+    const std::string yours = fmt::format("You: {}, {}{}.", amount_text(*turn.answer, q.unit), distance_text(turn),
                                           right && *turn.answer != turn.computed ? ", which counts" : "");
     screen.line("  " + screen.styled(right ? "1;32" : "1;31", (right ? "✓ " : "✗ ") + engine));
     screen.paragraph(yours, "    ");
@@ -148,14 +149,18 @@ void show_result(const Screen& screen, const InterviewTurn& turn) {
   screen.labelled("Elsewhere", q.carry_over);
 }
 
-// False at the end of the input.
+// False when that is enough.
 bool show_follow_up(const Screen& screen, const InterviewQuestion& q) {
   screen.line();
-  screen.labelled("And then?", q.follow_up);
+  screen.labelled("Follow-up", q.follow_up);
   if (screen.typed_by_hand()) {
-    if (!screen.ask("  " + screen.dim("say your answer aloud, then press Enter"))) return false;
+    const auto typed = screen.ask("  " + screen.dim("            say your answer aloud, then press Enter"));
+    if (!typed || wish_of(*typed) == Wish::quit) {
+      screen.line();
+      return false;
+    }
   }
-  screen.labelled("", q.follow_up_answer);
+  screen.labelled("Answer", q.follow_up_answer);
   screen.line();
   return true;
 }
@@ -170,7 +175,10 @@ std::vector<InterviewTurn> hold(const Screen& screen, const std::vector<Intervie
     screen.line();
     std::optional<double> answer;
     const Wish wish = take_answer(screen, q, answer);
-    if (wish == Wish::quit) break;
+    if (wish == Wish::quit) {
+      screen.line();
+      break;
+    }
     turns.push_back(judge(q, answer));
     show_result(screen, turns.back());
     if (!show_follow_up(screen, q)) break;
@@ -178,8 +186,23 @@ std::vector<InterviewTurn> hold(const Screen& screen, const std::vector<Intervie
   return turns;
 }
 
+// For each topic where something was missed.
+void show_readings(const Screen& screen, const std::vector<InterviewTurn>& turns) {
+  bool first = true;
+  for (const TopicScore& s : interview_scores(turns)) {
+    if (s.right == s.asked()) continue;
+    std::vector<InterviewTurn> of_topic;
+    std::ranges::copy_if(turns, std::back_inserter(of_topic), [&](const InterviewTurn& t) { return t.question.topic == s.topic; });
+    std::string text;
+    for (const std::string& reading : interview_readings(of_topic)) text += (text.empty() ? "" : ", ") + reading;
+    if (first) screen.line("\n  " + screen.bold("Read next"));
+    screen.labelled(s.topic, text);
+    first = false;
+  }
+}
+
 void show_score(const Screen& screen, const std::vector<InterviewTurn>& turns, std::size_t planned, std::uint64_t seed) {
-  screen.rule("Score", fmt::format("seed {}", seed));
+  screen.rule("Score", fmt::format("{} of {} asked", turns.size(), planned));
   screen.line();
   Index right = 0;
   for (const TopicScore& s : interview_scores(turns)) {
@@ -187,20 +210,14 @@ void show_score(const Screen& screen, const std::vector<InterviewTurn>& turns, s
     std::string note = s.wrong > 0 ? fmt::format("{} wrong", s.wrong) : "";
     if (s.skipped > 0) note += fmt::format("{}{} skipped", note.empty() ? "" : ", ", s.skipped);
     const std::string count = fmt::format("{} of {}", s.right, s.asked());
-    screen.line(fmt::format("  {} {}  {}", plot::pad_right(s.topic, 13),
-                            screen.styled(s.right == s.asked() ? "32" : "31", plot::pad_right(count, 8)), screen.dim(note)));
+    const std::string topic =
+        fmt::format("  {} {}", plot::pad_right(s.topic, 12), screen.styled(s.right == s.asked() ? "32" : "31", count));
+    screen.line(note.empty() ? topic : fmt::format("{}  {}", topic, screen.dim(note)));
   }
   const auto asked = static_cast<Index>(turns.size());
-  const std::string rest = turns.size() < planned ? fmt::format(" ({} not reached)", planned - turns.size()) : "";
-  screen.line("  " + screen.bold(fmt::format("{} {} of {}{}", plot::pad_right("together", 13), right, asked, rest)));
-  const std::vector<std::string> readings = interview_readings(turns);
-  if (!readings.empty()) {
-    screen.line();
-    std::string text;
-    for (std::size_t i = 0; i < std::min<std::size_t>(readings.size(), 6); ++i) text += (text.empty() ? "" : "; ") + readings[i];
-    screen.labelled("Read next", text + ".");
-  }
-  screen.line();
+  screen.line("  " + screen.bold(fmt::format("{} {} of {}", plot::pad_right("together", 12), right, asked)));
+  show_readings(screen, turns);
+  screen.line("\n  " + screen.dim(fmt::format("The same questions again: --seed {}", seed)));
 }
 
 void list_questions(const Screen& screen, std::uint64_t seed) {
@@ -280,10 +297,10 @@ int interview_command(Arguments arguments) {
     return 0;
   }
   const std::vector<InterviewQuestion> questions = selected(o, seed);
-  screen.line(screen.bold("glassformer interview") + fmt::format(": {} question{}. Predict first, then see the engine compute it.",
-                                                                 questions.size(), questions.size() == 1 ? "" : "s"));
-  screen.line(screen.dim("A number: 1024, 1,024, 1k, 1 KiB, 2^10, 3e5, 12.5%, 2*8*64. Enter skips, \"why\" shows"));
-  screen.line(screen.dim("how, \"quit\" ends."));
+  screen.line(screen.bold("glassformer interview") +
+              fmt::format(": {} question{}. Predict; then the engine computes it.", questions.size(), questions.size() == 1 ? "" : "s"));
+  screen.line(screen.dim("Type a number: 1024, 1,024, 1k, 1 KiB, 2^10, 3e5, 12.5%, 2*8*64, ln(65)."));
+  screen.line(screen.dim("Enter skips, \"why\" shows how one gets there, \"quit\" ends with the score."));
   screen.line();
   const std::vector<InterviewTurn> turns = hold(screen, questions);
   show_score(screen, turns, questions.size(), seed);

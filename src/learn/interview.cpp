@@ -21,6 +21,7 @@ std::vector<InterviewQuestion> interview_questions(std::uint64_t seed) {
   learn::add_attention_questions(all, seed);
   learn::add_block_questions(all, seed);
   learn::add_training_questions(all, seed);
+  learn::add_optimizer_questions(all, seed);
   learn::add_cache_questions(all, seed);
   learn::add_sampling_questions(all, seed);
   learn::add_lora_questions(all, seed);
@@ -85,6 +86,12 @@ InterviewTurn judge(const InterviewQuestion& question, std::optional<double> ans
   return turn;
 }
 
+std::string tolerance_text(const Tolerance& t) {
+  if (t.relative >= 0.001) return fmt::format("within {:.3g}%", 100 * t.relative);
+  if (t.absolute >= 1e-6) return fmt::format("within {:.3g}", t.absolute);
+  return "to the digit";
+}
+
 std::string distance_text(const InterviewTurn& turn) {
   if (!turn.answer) return "";
   const double x = *turn.answer, y = turn.computed, off = std::abs(x - y);
@@ -94,7 +101,8 @@ std::string distance_text(const InterviewTurn& turn) {
   const std::string way = std::abs(x) > std::abs(y) ? "too large" : "too small";
   const double ratio = std::abs(x) > std::abs(y) ? x / y : y / x;
   if (x == 0 || !std::isfinite(ratio)) return fmt::format("off by {}", learn::digits(off));
-  if (ratio >= 1.95) return fmt::format("{} times {}", learn::digits(std::round(ratio * 10) / 10), way);
+  if (ratio >= 1.95)
+    return ratio < 100 ? fmt::format("{:.2g} times {}", ratio, way) : fmt::format("{} times {}", learn::grouped(ratio), way);
   return fmt::format("{:.2g}% {}", 100 * off / std::abs(y), way);
 }
 

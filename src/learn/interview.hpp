@@ -32,12 +32,13 @@ class Draws {
 };
 
 using Questions = std::vector<InterviewQuestion>;
-// One topic each.
+// One topic each; training has two.
 void add_tokenizer_questions(Questions&, std::uint64_t seed);
 void add_position_questions(Questions&, std::uint64_t seed);
 void add_attention_questions(Questions&, std::uint64_t seed);
 void add_block_questions(Questions&, std::uint64_t seed);
 void add_training_questions(Questions&, std::uint64_t seed);
+void add_optimizer_questions(Questions&, std::uint64_t seed);
 void add_cache_questions(Questions&, std::uint64_t seed);
 void add_sampling_questions(Questions&, std::uint64_t seed);
 void add_lora_questions(Questions&, std::uint64_t seed);

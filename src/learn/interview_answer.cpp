@@ -145,6 +145,7 @@ class Reader {
       }
     }
     if (at_ < text_.size() && text_[at_] == ',') throw NotANumber{"a comma that separates no thousands: write 1.5 or 1,500"};
+    if (number == "0" && text_.substr(at_).starts_with("x")) throw NotANumber{"a hexadecimal number"};
     if (std::ranges::count(number, '.') > 1 || number == ".") throw NotANumber{fmt::format("\"{}\"", number)};
     if (at_ + 1 < text_.size() && (text_[at_] == 'e' || text_[at_] == 'E')) {
       const std::size_t sign = text_[at_ + 1] == '-' || text_[at_ + 1] == '+';

@@ -24,8 +24,8 @@ InterviewQuestion score_deviation(std::uint64_t seed) {
           .unit = "",
           .tolerance = {0.1, 0},
           .compute =
-              [=] {  // 128 queries by 128 keys, multiplied by the engine
-                Matrix<double> q(128, D), k(128, D), scores(128, 128);
+              [=] {  // 512 queries by 512 keys, multiplied by the engine
+                Matrix<double> q(512, D), k(512, D), scores(512, 512);
                 for (Index i = 0; i < q.size(); ++i) {
                   q.data()[i] = random_normal(stream, static_cast<std::uint64_t>(2 * i));
                   k.data()[i] = random_normal(stream, static_cast<std::uint64_t>(2 * i + 1));
@@ -36,10 +36,10 @@ InterviewQuestion score_deviation(std::uint64_t seed) {
           .formula = std::sqrt(number(D)),
           .agreement = {0.05, 0},
           .derivation = fmt::format("A sum of D independent products of variance 1 has variance D, deviation √{} = {}. The run drew "
-                                    "128·128 scores, so it is near that and not on it.",
+                                    "512·512 scores, so it is near that and not on it.",
                                     D, digits(std::sqrt(number(D)))),
           .carry_over = fmt::format(
-              "Heads of width 128 (all Llamas): √128 = {}. Unscaled, the best of a few keys would lead by tens and take all the weight.",
+              "Heads of width 128 (Llama 3 8B): √128 = {}. Unscaled, the best of a few keys would lead by tens and take all the weight.",
               digits(std::sqrt(128.0))),
           .carry_over_number = std::sqrt(128.0),
           .follow_up = "What goes wrong in training without the division by √D?",

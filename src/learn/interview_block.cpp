@@ -39,7 +39,7 @@ InterviewQuestion block_size(std::uint64_t seed) {
               "The width: parameters and operations of a block grow with C², with the number of layers only linearly. But layers run one "
               "after the other, so "
               "at equal parameters the wide model has the lower latency.",
-          .read = {"docs/architecture.md", "glassformer explain block", "notebook 05"}};
+          .read = {"docs/block.md", "glassformer explain block", "notebook 05"}};
 }
 
 InterviewQuestion gpt_size(std::uint64_t seed) {
@@ -64,7 +64,7 @@ InterviewQuestion gpt_size(std::uint64_t seed) {
               "The two tables as inputs: a row is looked up, not multiplied. The token table counts nevertheless where it is also the "
               "head, and then it is one of the largest products. "
               "The position table never does, which is why FLOP formulas leave it out.",
-          .read = {"docs/architecture.md", "glassformer explain block", "notebook 05"}};
+          .read = {"docs/block.md", "glassformer explain block", "notebook 05"}};
 }
 
 InterviewQuestion llama_size(std::uint64_t seed) {
@@ -89,7 +89,7 @@ InterviewQuestion llama_size(std::uint64_t seed) {
           .follow_up_answer =
               "At equal parameters: the hidden width is taken down from 4C to 8/3·C, rounded up to what the hardware likes. Llama 2 7B: "
               "8/3·4096 = 10,923, made 11,008.",
-          .read = {"docs/architecture.md", "glassformer explain block", "notebook 05"}};
+          .read = {"docs/block.md", "glassformer explain block", "notebook 05"}};
 }
 
 InterviewQuestion mlp_share(std::uint64_t seed) {
@@ -123,7 +123,7 @@ InterviewQuestion mlp_share(std::uint64_t seed) {
           "Attention moves information between places, and what it moves is linear in the values. The MLP acts at each place alone and is "
           "where the non-linearity sits; what a model knows "
           "about facts is largely found in its MLPs.",
-      .read = {"docs/architecture.md", "glassformer explain block", "notebook 05"}};
+      .read = {"docs/block.md", "glassformer explain block", "notebook 05"}};
 }
 
 InterviewQuestion forward_flops(std::uint64_t seed) {
@@ -218,7 +218,7 @@ InterviewQuestion normalized_length(std::uint64_t seed) {
                 c.norm = rms ? ops::Norm::rms : ops::Norm::layer, c.embedding_std = 1;
                 Recorder<float> recorder({"blocks.0.ln1.normalized"});
                 decoder_read<float>(random_decoder(resolved(c), seed), random_ids(8, 50, d.stream("ids")), {.trace = &recorder});
-                return number(1) * recorder.at("blocks.0.ln1.normalized").row(3).norm();
+                return static_cast<double>(recorder.at("blocks.0.ln1.normalized").row(3).norm());
               },
           .formula = std::sqrt(number(C)),
           .agreement = {1e-3, 0},
@@ -299,7 +299,7 @@ InterviewQuestion tying(std::uint64_t seed) {
           "In a large model, where the saving is small: reading a token and predicting one are different tasks, and a head of its own fits "
           "a little better. "
           "In a small one the tied table is a third of the model and usually worth it.",
-      .read = {"docs/architecture.md", "glassformer explain block", "notebook 05"}};
+      .read = {"docs/block.md", "glassformer explain block", "notebook 05"}};
 }
 
 }  // namespace

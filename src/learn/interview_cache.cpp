@@ -34,7 +34,7 @@ InterviewQuestion bytes(std::uint64_t seed) {
               "A query is used once, by its own token. Keys and values of a token are read by every later token and, under a causal mask, "
               "never change: that is what makes "
               "keeping them exact.",
-          .read = {"docs/sampling.md", "glassformer explain cache", "notebook 07"}};
+          .read = {"docs/cache.md", "glassformer explain cache", "notebook 07"}};
 }
 
 InterviewQuestion grouped_ratio(std::uint64_t seed) {
@@ -87,7 +87,7 @@ InterviewQuestion conversations(std::uint64_t seed) {
               "Their keys and values: they depend on the tokens before them alone, so one copy serves all conversations and is computed "
               "once. It must be the very beginning: a name "
               "or a date in front of it makes everything after it differ.",
-          .read = {"docs/sampling.md", "glassformer explain cache", "notebook 07"}};
+          .read = {"docs/cache.md", "glassformer explain cache", "notebook 07"}};
 }
 
 // Tokens that go through the layers while n are generated after a prompt of P, counted by a trace.
@@ -121,7 +121,7 @@ InterviewQuestion rows_cached(std::uint64_t seed) {
               "The prompt is read in one pass: each weight is loaded once and used for all its tokens, and arithmetic is the limit. Each "
               "answered token loads all weights again for a single "
               "row, and memory is the limit.",
-          .read = {"docs/sampling.md", "glassformer explain cache", "notebook 07"}};
+          .read = {"docs/cache.md", "glassformer explain cache", "notebook 07"}};
 }
 
 InterviewQuestion rows_uncached(std::uint64_t seed) {
@@ -146,7 +146,7 @@ InterviewQuestion rows_uncached(std::uint64_t seed) {
               "Reading many rows uses the arithmetic units well, reading one does not: both load all weights. On a small model a pass over "
               "50 tokens takes hardly longer than a pass over "
               "one, so count operations as well as milliseconds.",
-          .read = {"docs/sampling.md", "glassformer explain cache", "notebook 07"}};
+          .read = {"docs/cache.md", "glassformer explain cache", "notebook 07"}};
 }
 
 InterviewQuestion scores_a_step(std::uint64_t seed) {
@@ -224,7 +224,7 @@ InterviewQuestion memory_bound(std::uint64_t seed) {
               "Read fewer bytes: quantize the weights. Use what was read more often: decode several sequences together, or let a small "
               "model draft tokens that the large one checks in one pass. "
               "Threads help only until the memory is busy.",
-          .read = {"docs/sampling.md", "glassformer bench train", "notebook 12"}};
+          .read = {"docs/cache.md", "glassformer bench train", "notebook 12"}};
 }
 
 InterviewQuestion sliding(std::uint64_t seed) {
@@ -261,7 +261,7 @@ InterviewQuestion sliding(std::uint64_t seed) {
               "No. Sinks keep the softmax in order, not the content: what left the window is forgotten. A flat perplexity does not show "
               "that, because most tokens "
               "depend on recent text only.",
-          .read = {"docs/sampling.md", "glassformer explain cache", "notebook 11"}};
+          .read = {"docs/cache.md", "glassformer explain cache", "notebook 11"}};
 }
 
 InterviewQuestion outweighs(std::uint64_t seed) {
@@ -292,7 +292,7 @@ InterviewQuestion outweighs(std::uint64_t seed) {
               "Keys and values in 8 bits; fewer key-value heads where the model has them; a window; pages of a few tokens rather than a "
               "full context reserved for "
               "each; one copy of a shared beginning. First measure how long conversations really are.",
-          .read = {"docs/sampling.md", "glassformer explain cache", "notebook 07"}};
+          .read = {"docs/cache.md", "glassformer explain cache", "notebook 07"}};
 }
 
 }  // namespace

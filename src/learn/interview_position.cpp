@@ -39,7 +39,7 @@ InterviewQuestion learned_table(std::uint64_t seed) {
           .follow_up_answer =
               "There is no row for it, so it cannot be run: the engine says so. The text must be cut, or the table lengthened and trained. "
               "Sinusoids and RoPE give a value anywhere, which does not mean that the model has learned to use it.",
-          .read = {"glassformer explain position", "docs/architecture.md", "notebook 02"}};
+          .read = {"docs/position.md", "glassformer explain position", "notebook 02"}};
 }
 
 // How far the pair turns at `place`: the vector (1, 0) of that pair, rotated by the engine.
@@ -79,7 +79,7 @@ InterviewQuestion rope_slowest(std::uint64_t seed) {
               "The slow pairs never completed a turn in training, so beyond it their angles are ones that no key was ever compared at. "
               "Raising the "
               "base (NTK scaling) squeezes the slow pairs back into the angles that were seen and leaves the fast ones nearly alone.",
-          .read = {"glassformer explain position", "notebook 02"}};
+          .read = {"docs/position.md", "glassformer explain position", "notebook 02"}};
 }
 
 InterviewQuestion rope_relative(std::uint64_t seed) {
@@ -116,7 +116,7 @@ InterviewQuestion rope_relative(std::uint64_t seed) {
               "One score depends on the distance alone, but the causal mask does not: a token that sees few keys spreads its attention "
               "over fewer, and "
               "deeper layers can read from that where they are (Haviv et al. 2022).",
-          .read = {"glassformer explain position", "notebook 02"}};
+          .read = {"docs/position.md", "glassformer explain position", "notebook 02"}};
 }
 
 InterviewQuestion alibi_bias(std::uint64_t seed) {
@@ -160,7 +160,7 @@ InterviewQuestion alibi_bias(std::uint64_t seed) {
               "Not by that alone. The bias hides what is far, so the model reads much the same recent window whatever the length. To tell, "
               "score only tokens whose "
               "cause lies far back, or compare with a plain window.",
-          .read = {"glassformer explain position", "notebook 02"}};
+          .read = {"docs/position.md", "glassformer explain position", "notebook 02"}};
 }
 
 InterviewQuestion sinusoid_norm(std::uint64_t seed) {
@@ -189,7 +189,7 @@ InterviewQuestion sinusoid_norm(std::uint64_t seed) {
               "A place tells itself by direction alone; no place is louder than another. A step of k places is the same rotation "
               "everywhere, so a linear layer can "
               "compute \"k back\". A learned table has to find that for itself.",
-          .read = {"glassformer explain position", "notebook 02"}};
+          .read = {"docs/position.md", "glassformer explain position", "notebook 02"}};
 }
 
 InterviewQuestion order_blind(std::uint64_t seed) {

@@ -168,7 +168,7 @@ InterviewQuestion vocabulary_parameters(std::uint64_t seed) {
                                 grouped(static_cast<double>((factor - 1) * vocab)), width, tied ? "" : "·2", grouped(more)),
       .carry_over = fmt::format(
           "From Llama 2 (32,000 tokens) to Llama 3 (128,256), width 4,096, a head of its own: 2·96,256·4,096 = {} parameters more, "
-          "most of the way from 7B to 8B.",
+          "more than half of the way from 7B to 8B.",
           grouped(2.0 * (128256 - 32000) * 4096)),
       .carry_over_number = 2.0 * (128256 - 32000) * 4096,
       .follow_up = "What does a larger vocabulary buy, and when is it not worth it?",

@@ -197,12 +197,17 @@ TEST_CASE("readings are those of what was missed, the most missed first") {
   CHECK(interview_readings(turns) == std::vector<std::string>{"b", "a", "c"});
 }
 
-TEST_CASE("how far off") {
+TEST_CASE("what counts and how far off") {
+  CHECK(tolerance_text({0.05, 0}) == "within 5%");
+  CHECK(tolerance_text({0.005, 0}) == "within 0.5%");
+  CHECK(tolerance_text({0, 0.03}) == "within 0.03");
+  CHECK(tolerance_text({0, 1e-9}) == "to the digit");
   CHECK(distance_text(turn_of("cache", 100, 100)) == "to the digit");
   CHECK(distance_text(turn_of("cache", 100, 112)) == "12% too large");
   CHECK(distance_text(turn_of("cache", 100, 95)) == "5% too small");
   CHECK(distance_text(turn_of("cache", 100, 800)) == "8 times too large");
-  CHECK(distance_text(turn_of("cache", 100, 40)) == "2.500 times too small");
+  CHECK(distance_text(turn_of("cache", 100, 40)) == "2.5 times too small");
+  CHECK(distance_text(turn_of("cache", 100, 1234567)) == "12,346 times too large");
   CHECK(distance_text(turn_of("cache", 0, 0.5)) == "off by 0.5000");
   CHECK(distance_text(turn_of("cache", 0.75, 0.5, {0, 0.1})) == "off by 0.2500");
   CHECK(distance_text(turn_of("cache", 5, -5)) == "off by 10");

@@ -113,7 +113,7 @@ TEST_CASE("what is no number says what was expected and found") {
       {"10^400", "", "not finite"},
       {"nan", "", "found"},
       {"inf", "", "found"},
-      {"0x10", "", "found"},
+      {"0x10", "", "a hexadecimal number"},
       {"log(8)", "", "write ln, log2 or log10"},
       {"(1+2", "", "a bracket that is not closed"},
       {"1+2)", "", "\")\" after the number"},

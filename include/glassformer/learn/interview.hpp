@@ -69,7 +69,9 @@ struct InterviewTurn {
 };
 // Runs the engine and judges the answer.
 InterviewTurn judge(const InterviewQuestion&, std::optional<double> answer);
-// "right to the unit", "12% too high", "off by 0.03": one phrase. Empty for a skipped one.
+// What counts: "within 5%", "within 0.03", "to the digit".
+std::string tolerance_text(const Tolerance&);
+// "to the digit", "12% too large", "off by 0.03": one phrase. Empty for a skipped one.
 std::string distance_text(const InterviewTurn&);
 
 struct TopicScore {
