@@ -131,10 +131,10 @@ Story explain_cache_example(Index kv_heads, const CacheQuestion& q) {
   require(kv_heads == 1 || kv_heads == 2, "kv_heads: expected 1 or 2 for the example's 2 heads, found {}", kv_heads);
   ModelConfig c;
   c.vocab = 6, c.context = 8, c.layers = 2, c.heads = 2, c.kv_heads = kv_heads, c.width = 4, c.hidden = 4, c.position = Position::rope;
-  c.embedding_std = 1, c.init_std = 0.5;
+  c.embedding_std = 1, c.init_std = 0.5, c.tied = false;
   Decoder<float> m = make_decoder<float>(c);
-  initialize(m, 1);
-  ExplainedText text{.ids = {0}, .tokens = {"the"}, .vocabulary = {"the", "cat", "sat", "on", "a", "mat"}};
+  initialize(m, 656);  // whose random weights, with two key-value heads, happen to say the right words
+  const ExplainedText text{.ids = {0}, .tokens = {"the"}, .vocabulary = {"the", "cat", "sat", "on", "a", "mat"}};
   const CacheRun run = run_cache(m, text, q);
   return cache_story(m, run, q, probe_sliding(6, 2, 9), probe_sliding(c.context, q.sinks, c.context + 10), true);
 }

@@ -77,6 +77,18 @@ TEST_CASE("each target of a model: merged is unmerged, gradients are those of th
                                                                   : std::vector<std::string>{"attn.qkv", "attn.out", "mlp.up", "mlp.down"};
       const Adapter<float> adapter = trained(c, targets);
       const ExplainedText text = test::text_of({3, 1, 4, 1, 5});
+      Decoder<float> adapted = m;
+      attach(adapted, adapter);
+      Recorder<float> seen({"blocks.1.attn.q", "blocks.1.attn.v", "blocks.1.attn_out", "blocks.1.mlp.pre", "blocks.1.mlp_out"});
+      decoder_read<float>(adapted, text.ids, {.trace = &seen});
+      const auto traced = [&](const std::string& target) -> Matrix<float> {  // what the layer gave in the adapted model's pass
+        if (target == "attn.q" || target == "attn.v") return seen.at("blocks.1." + target);
+        if (target == "attn.out") return seen.at("blocks.1.attn_out");
+        if (target == "mlp.gate") return seen.at("blocks.1.mlp.pre").leftCols(m.config.hidden);
+        if (target == "mlp.up" && mlp != Mlp::swiglu) return seen.at("blocks.1.mlp.pre");
+        if (target == "mlp.down") return seen.at("blocks.1.mlp_out");
+        return {};
+      };
       for (const std::string& target : targets) {
         const std::string name = "blocks.1." + target;
         const Story s = explain_lora(m, adapter, text, {.target = name});
@@ -92,6 +104,7 @@ TEST_CASE("each target of a model: merged is unmerged, gradients are those of th
         CHECK(test::relative_error(s.matrix("y_merged"), y) < 1e-6);
         CHECK(test::relative_error(s.matrix("y_adapted"), y) < 1e-6);
         CHECK(test::relative_error(s.matrix("y_base"), y) > 1e-3);
+        if (const Matrix<float> given = traced(target); given.size() != 0) CHECK(test::relative_error(s.matrix("y_adapted"), given) < 1e-6);
         CHECK(test::data_of<bool>(s, "fresh_same_bits"));
         CHECK(test::data_of<bool>(s, "weight_untouched"));
         CHECK(s.number("logits_merged_difference") < 2e-5);
