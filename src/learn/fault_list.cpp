@@ -61,7 +61,7 @@ std::vector<Fault> attention_faults() {
        "The output z of the last head of the last layer is set to zero: an ablation that somebody left switched on. Its pattern is whole, since the head is cut "
        "behind it. What the model loses tells what the head was for.",
        "src/attention/attention.cpp", "pass.visit(\"attn.z\", *z);", "tests/model/trace.cpp", "trace: the values are those of the formulas",
-       {"ablat", "head off", "switched off", "head is zero", "zeroed", "missing head", "dead head"}},
+       {"ablat", "head off", "switched off", "head is zero", "zeroed head", "missing head", "dead head"}},
   };
 }
 
@@ -180,7 +180,7 @@ std::vector<Fault> training_faults() {
        "Backward accumulates into the parameters' gradients, so a step begins by clearing them; here it did not. Each update followed the sum of all gradients so "
        "far, most of them of weights that are long gone. Accumulating is wanted within a step, over micro-batches, and nowhere else.",
        "src/train/trainer.cpp", "gradient.set_zero();", "tests/train/goldens.cpp", "PyTorch: five AdamW steps with clipping",
-       {"clear", "zero_grad", "zero grad", "accumulat", "set_zero", "reset"}},
+       {"clear", "not zeroed", "zeroed grad", "zero_grad", "zero grad", "accumulat", "set_zero", "reset", "old gradients"}},
       {11, "rate", "training", "the learning rate is thirty times too high, and there is no warm-up",
        "The loss falls for a moment, then stays at what counting letters would give. The text is the same few letters again and again.", Probe::training,
        kHeldOut,
@@ -232,7 +232,7 @@ std::vector<Fault> use_faults() {
        "Each document of training began with the start token; here the text came without it. The first token takes its place, and the model has never seen one "
        "there. It costs nats on every short text, and no error is ever raised.",
        "src/sample/prompt.cpp", "prompt.has_start = bos && (config.prepend_bos || text.empty());", "tests/sample/generate.cpp", "what a text starts from",
-       {"start token", "bos", "begin token", "beginning token", "separator"}},
+       {"start token", "bos", "begin token", "beginning token", "separator", "missing start", "no start"}},
       {7, "nucleus", "sampling", "top-p keeps the tail: the mass is counted from the unlikely end",
        "Greedy text is perfect. Sampled with top-p 0.9 it is rubbish, and the likeliest letter never comes.", Probe::drawing, "how often it was drawn, of 2000",
        {"The model is fine: its loss and its greedy text are.", "Compare how often the likeliest letter comes with how often it should.",
@@ -299,7 +299,12 @@ const Fault& fault(std::string_view id) {
 bool guesses(const Fault& fault, std::string_view words) {
   const std::string text = lower(words);
   if (text == lower(fault.title)) return true;
-  return std::ranges::any_of(fault.keywords, [&](const std::string& keyword) { return text.find(keyword) != std::string::npos; });
+  return std::ranges::any_of(fault.keywords, [&](const std::string& keyword) {  // at the beginning of a word: "rate" is not in "generate"
+    for (auto at = text.find(keyword); at != std::string::npos; at = text.find(keyword, at + 1)) {
+      if (at == 0 || !std::isalnum(static_cast<unsigned char>(text[at - 1]))) return true;
+    }
+    return false;
+  });
 }
 
 }  // namespace glassformer

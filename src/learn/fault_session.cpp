@@ -74,12 +74,12 @@ std::string FaultSession::State::guess(std::string_view text) {
     asked = true;
     return fmt::format("  Expected a candidate from 1 to {}, or words; found {}. Which one?\n", list.size(), text);
   }
-  const bool known = chosen || std::ranges::any_of(list, [&](const Fault* f) { return guesses(*f, text); });
-  if (!known && asked) return "  Expected a candidate's number, or words that name one. Which one?\n";
+  const Fault* meant = chosen ? list[static_cast<std::size_t>(*chosen - 1)] : guesses(fault, text) ? &fault : nullptr;
+  for (std::size_t i = 0; !meant && i < list.size(); ++i) meant = guesses(*list[i], text) ? list[i] : nullptr;
+  if (!meant && asked) return "  Expected a candidate's number, or words that name one. Which one?\n";
   asked = false;
-  if (!known) return "  No cause is known by these words: causes lists the candidates.\n";
-  const bool right = chosen ? list[static_cast<std::size_t>(*chosen - 1)] == &fault : guesses(fault, text);
-  if (!right) return "  No, that is in order.\n";
+  if (!meant) return "  No cause is known by these words: causes lists the candidates.\n";
+  if (meant != &fault) return wrapped(fmt::format("No, this is in order. (Understood: {}.)", meant->title), "  ");
   found = true;
   finish();
   return fmt::format("  Yes{}.\n\n", hints == 0 ? ", and without a hint" : fmt::format(", with {} hint{}", hints, hints == 1 ? "" : "s")) + answer();

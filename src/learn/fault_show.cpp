@@ -56,7 +56,7 @@ std::string FaultSession::State::tell_symptom() const {
     all += "  " + plot::pad_right(plot::fit(name, 46), 46) + plot::pad_left(number(good.value, good.decimals), 14) + plot::pad_left(number(bad.value, bad.decimals), 16) + "\n";
   }
   all += fmt::format("  {:<46}{:>14.3f}\n", fmt::format("for scale: a blind guess, ln {}", rig.model.config.vocab), std::log(static_cast<double>(rig.model.config.vocab)));
-  if (rig.source_nats > 0) all += fmt::format("  {:<46}{:>14.3f}\n", "and the entropy of the source: none does better", rig.source_nats);
+  if (rig.source_nats > 0) all += fmt::format("  {:<46}{:>14.3f}\n", "and the source's entropy: none does better", rig.source_nats);
   if (!symptom.texts.empty()) all += "\n";
   for (std::size_t i = 0; i < symptom.texts.size(); ++i) {
     all += "  " + symptom.texts[i].first + "\n";

@@ -69,6 +69,12 @@ TEST_CASE("faults: a guess is right by the title or a keyword, and no title is a
   }
 }
 
+TEST_CASE("faults: a keyword counts at the beginning of a word") {
+  CHECK(guesses(fault("rate"), "the rate is too high"));
+  CHECK(!guesses(fault("rate"), "it generates rubbish"));
+  CHECK(!guesses(fault("head"), "gradients are not zeroed"));
+}
+
 TEST_CASE("faults: there is none of that number or name") {
   CHECK_THROWS_WITH(fault(Index(0)), "expected a fault from 1 to 24, found 0");
   CHECK_THROWS_WITH(fault(Index(25)), "expected a fault from 1 to 24, found 25");

@@ -36,7 +36,7 @@ TEST_CASE("session: found by words, by a candidate's number, and with hints coun
   FaultSession s(rig(), f);
   CHECK(says(s.reply("hint"), f.hints[0].substr(0, 30)));
   CHECK(s.hints() == 1);
-  CHECK(says(s.reply("guess the temperature"), "No, that is in order"));
+  CHECK(says(s.reply("guess the temperature"), "Understood: the temperature is applied twice"));
   CHECK(says(s.reply("guess rabbit"), "No cause is known"));
   CHECK(!s.finished());
   const std::string end = s.reply("  guess   the Residual connection ");
@@ -47,6 +47,10 @@ TEST_CASE("session: found by words, by a candidate's number, and with hints coun
   CHECK(s.found());
   CHECK(s.reply("sites").empty());
 
+  {
+    FaultSession gradients(rig(), fault("uncleared"));
+    CHECK(says(gradients.reply("guess the gradients are not zeroed"), "Yes"));
+  }
   FaultSession again(rig(), f);
   std::istringstream causes(again.reply("causes"));
   std::string line, number;

@@ -23,7 +23,7 @@ struct Fault {
   std::string answer;  // what is wrong, and why it shows as it does
   std::string file, line;             // where it would live: a file of this repository, and a piece of the line
   std::string test_file, test;        // the test case that would have caught it
-  std::vector<std::string> keywords;  // a guess that holds all words of one of these, in lower case, is right
+  std::vector<std::string> keywords;  // a guess that holds one of these at the beginning of a word is right; lower case
 };
 
 // All faults, in the order of their numbers.
