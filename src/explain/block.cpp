@@ -88,7 +88,8 @@ Story explain_block(const Decoder<S>& m, const ExplainedText& text, const BlockQ
 
   const std::string prefix = fmt::format("blocks.{}.", v.layer);
   Sites sites;
-  for (const char* site : {"resid_pre", "ln1.normalized", "attn_out", "resid_mid", "ln2.normalized", "mlp.pre", "mlp.post", "mlp_out", "resid_post"})
+  for (const char* site :
+       {"resid_pre", "ln1.normalized", "attn_out", "resid_mid", "ln2.normalized", "mlp.pre", "mlp.post", "mlp_out", "resid_post"})
     sites.insert(prefix + site);
   Recorder<S> seen(sites);
   decoder_read<S>(m, text.ids, {.exec = question.exec, .trace = &seen});
@@ -106,7 +107,8 @@ Story explain_block(const Decoder<S>& m, const ExplainedText& text, const BlockQ
     v.ln2 = norm_values<S>(c, p.ln2, read2, question.exec);
     mlp_values<S>(p.mlp, question.unit, v);
   }
-  v.adapted = !p.attention.qkv.adapters.empty() || !p.attention.out.adapters.empty() || !p.mlp.up.adapters.empty() || !p.mlp.down.adapters.empty();
+  v.adapted =
+      !p.attention.qkv.adapters.empty() || !p.attention.out.adapters.empty() || !p.mlp.up.adapters.empty() || !p.mlp.down.adapters.empty();
   count_parts<S>(c, p, v.place, static_cast<Index>(text.ids.size()), v);
   return block_story(v);
 }

@@ -12,7 +12,8 @@ using plot::number;
 
 class BlockTeller : Teller {
  public:
-  explicit BlockTeller(const BlockValues& v) : v_(v), pre_norm_(v.config.placement == NormPlacement::pre), has_mlp_(v.config.mlp != Mlp::none) {}
+  explicit BlockTeller(const BlockValues& v)
+      : v_(v), pre_norm_(v.config.placement == NormPlacement::pre), has_mlp_(v.config.mlp != Mlp::none) {}
 
   Story tell() {
     opening();
@@ -58,11 +59,13 @@ class BlockTeller : Teller {
     out_.component = "block";
     const ModelConfig& c = v_.config;
     out_.title = fmt::format("One block, step by step: layer {} of {}", v_.layer, c.layers);
-    out_.opening.push_back(v_.text.model.empty() ? "A tiny example, small enough to redo by hand." : fmt::format("Model: {}", v_.text.model));
-    out_.opening.push_back(pre_norm_ ? has_mlp_ ? "Pre-norm: x ← x + attention(ln1(x)), then x ← x + mlp(ln2(x)). The stream itself is never normalised."
-                                                : "Pre-norm: x ← x + attention(ln1(x)). This model has no MLP."
-                           : has_mlp_ ? "Post-norm: x ← ln1(x + attention(x)), then x ← ln2(x + mlp(x)). The stream itself is normalised."
-                                      : "Post-norm: x ← ln1(x + attention(x)). This model has no MLP.");
+    out_.opening.push_back(v_.text.model.empty() ? "A tiny example, small enough to redo by hand."
+                                                 : fmt::format("Model: {}", v_.text.model));
+    out_.opening.push_back(
+        pre_norm_  ? has_mlp_ ? "Pre-norm: x ← x + attention(ln1(x)), then x ← x + mlp(ln2(x)). The stream itself is never normalised."
+                              : "Pre-norm: x ← x + attention(ln1(x)). This model has no MLP."
+        : has_mlp_ ? "Post-norm: x ← ln1(x + attention(x)), then x ← ln2(x + mlp(x)). The stream itself is normalised."
+                   : "Post-norm: x ← ln1(x + attention(x)). This model has no MLP.");
     out_.opening.push_back(fmt::format("C = {} channels{}; {}.", C(), has_mlp_ ? fmt::format(", F = {} hidden units", F()) : "",
                                        c.norm == ops::Norm::layer ? "LayerNorm" : "RMSNorm"));
     out_.opening.insert(out_.opening.end(), v_.text.notes.begin(), v_.text.notes.end());
@@ -94,7 +97,8 @@ class BlockTeller : Teller {
       const double d = centred(0, c);
       return d < 0 ? fmt::format("({})²", number(d)) : fmt::format("{}²", number(d));
     };
-    text.push_back(fmt::format("{} = {} = {}", layer ? "var" : "mean(x²)", mean_of(layer ? "(x − mean)²" : "x²", square), number(variance)));
+    text.push_back(
+        fmt::format("{} = {} = {}", layer ? "var" : "mean(x²)", mean_of(layer ? "(x − mean)²" : "x²", square), number(variance)));
     text.push_back(fmt::format("r = 1/√({} + {:g}) = {}", number(variance), epsilon, number(r)));
     lines(std::move(text));
 
@@ -121,19 +125,21 @@ class BlockTeller : Teller {
 
   void attention(const char* reads) {
     step("Attention", fmt::format("attention({})", reads));
-    say(fmt::format("The only step in which tokens see each other: this one sees {} of them. `explain attention` tells it head by head. It "
+    say(
+        fmt::format("The only step in which tokens see each other: this one sees {} of them. `explain attention` tells it head by head. It "
                     "gives back a row of C numbers, of length {}.",
                     v_.keys, number(v_.attn_out.norm())));
     row("attn_out", v_.attn_out);
   }
 
-  void sum(const char* title, const char* formula, const char* what, const Matrix<double>& x, const Matrix<double>& added, const char* result,
-           const Matrix<double>& y) {
+  void sum(const char* title, const char* formula, const char* what, const Matrix<double>& x, const Matrix<double>& added,
+           const char* result, const Matrix<double>& y) {
     step(title, formula);
     say("Added channel by channel: what was there stays, and a later part can read both.");
     Matrix<double> rows(3, C());
     rows << x, added, y;
-    put(story::Grid{.key = "", .values = rows, .rows = {"x", std::string("+ ") + what, std::string("= ") + result}, .columns = numbered("", C())});
+    put(story::Grid{
+        .key = "", .values = rows, .rows = {"x", std::string("+ ") + what, std::string("= ") + result}, .columns = numbered("", C())});
     hold(x + added, y, largest(y));
     add(result, y);
   }
@@ -150,9 +156,9 @@ class BlockTeller : Teller {
     lines(std::move(text));
     row("mlp.pre", v_.pre);
 
-    step("MLP: activation", gated ? "post = silu(g)·u   silu(g) = g/(1 + exp(−g))" : v_.config.mlp == Mlp::gelu_exact
-                                                                                          ? "gelu(x) = x·(1 + erf(x/√2))/2"
-                                                                                          : "gelu(x) = x·(1 + tanh(√(2/π)(x + 0.044715x³)))/2");
+    step("MLP: activation", gated                              ? "post = silu(g)·u   silu(g) = g/(1 + exp(−g))"
+                            : v_.config.mlp == Mlp::gelu_exact ? "gelu(x) = x·(1 + erf(x/√2))/2"
+                                                               : "gelu(x) = x·(1 + tanh(√(2/π)(x + 0.044715x³)))/2");
     say(gated ? fmt::format("The gate decides how much of the value passes. Unit {}:", v_.unit)
               : fmt::format("Large sums pass, negative ones are held back. Unit {}:", v_.unit));
     lines(gated ? swiglu() : gelu());
@@ -172,7 +178,8 @@ class BlockTeller : Teller {
     const Index most = small() ? C() : 3;
     std::vector<Index> order(static_cast<std::size_t>(C()));
     for (Index c = 0; c < C(); ++c) order[static_cast<std::size_t>(c)] = c;
-    if (!small()) std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return std::abs(terms(0, a)) > std::abs(terms(0, b)); });
+    if (!small())
+      std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return std::abs(terms(0, a)) > std::abs(terms(0, b)); });
     std::string sum;
     for (Index k = 0; k < most; ++k) {
       const Index c = order[static_cast<std::size_t>(k)];
@@ -236,7 +243,8 @@ class BlockTeller : Teller {
 
   void parts() {
     step("What it costs", "a product with W [out, in] takes out·in multiply-adds");
-    say(fmt::format("Parameters as they lie in memory, and multiply-adds for this token alone, which sees {} key{}. (The norms and the "
+    say(
+        fmt::format("Parameters as they lie in memory, and multiply-adds for this token alone, which sees {} key{}. (The norms and the "
                     "activation take a few operations a number and are not counted.)",
                     v_.keys, v_.keys == 1 ? "" : "s"));
     Index parameters = 0, products = 0;

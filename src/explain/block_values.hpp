@@ -19,11 +19,12 @@ struct BlockValues {
   const ExplainedText& text;
   const ModelConfig& config;
   Index layer = 0, place = 0;
-  Matrix<double> resid_pre = {}, normalized1 = {}, attn_out = {}, resid_mid = {}, normalized2 = {}, mlp_out = {}, resid_post = {};  // [1, C]
+  Matrix<double> resid_pre = {}, normalized1 = {}, attn_out = {}, resid_mid = {}, normalized2 = {}, mlp_out = {},
+                 resid_post = {};      // [1, C]
   Matrix<double> pre = {}, post = {};  // [1, F], pre of SwiGLU [1, 2F]; these and what follows are empty without an MLP
   NormValues ln1 = {}, ln2 = {};
-  Index unit = -1;                          // the one that is written out
-  Matrix<double> up = {}, up_bias = {};     // its row of Wup [1, C], with SwiGLU gate and up [2, C]; [1, 1] or [1, 2]
+  Index unit = -1;                           // the one that is written out
+  Matrix<double> up = {}, up_bias = {};      // its row of Wup [1, C], with SwiGLU gate and up [2, C]; [1, 1] or [1, 2]
   Matrix<double> down = {}, down_bias = {};  // Wdown [C, F] and [1, C], where F is small enough to be written out
   bool has_bias = false, adapted = false;
   Index keys = 0;  // that the token sees

@@ -22,7 +22,8 @@ class RowCounter : public Trace<float> {
 };
 
 // One pass as `generate` makes it: the head reads only the last row. Logits [1, V].
-Matrix<float> last_logits(const Decoder<float>& m, std::span<const Token> ids, KvCache<float>* cache, const Exec& exec, Trace<float>* trace, double& ms) {
+Matrix<float> last_logits(const Decoder<float>& m, std::span<const Token> ids, KvCache<float>* cache, const Exec& exec, Trace<float>* trace,
+                          double& ms) {
   const Index N = static_cast<Index>(ids.size());
   const std::array<Index, 2> starts = {0, N};
   const std::array<Index, 1> slots = {0};
@@ -64,8 +65,9 @@ void check_question(const Decoder<float>& m, const ExplainedText& text, const Ca
   require_text(text, c.context);
   require(c.causal, "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows");
   const Index room = c.context - static_cast<Index>(text.ids.size());
-  require(q.new_tokens >= 1 && q.new_tokens <= room, "new tokens: expected 1 … {} (the model's context is {} and the prompt takes {}), found {}", room,
-          c.context, text.ids.size(), q.new_tokens);
+  require(q.new_tokens >= 1 && q.new_tokens <= room,
+          "new tokens: expected 1 … {} (the model's context is {} and the prompt takes {}), found {}", room, c.context, text.ids.size(),
+          q.new_tokens);
   require(q.sinks >= 0 && q.sinks < c.context, "sinks: expected 0 … {}, found {}", c.context - 1, q.sinks);
 }
 
@@ -92,7 +94,8 @@ CacheRun run_cache(const Decoder<float>& m, const ExplainedText& text, const Cac
     if (i == q.new_tokens) break;
     const Token next = first_choice(cached);
     ids.push_back(next);
-    run.text.tokens.push_back(static_cast<std::size_t>(next) < text.vocabulary.size() ? text.vocabulary[static_cast<std::size_t>(next)] : "?");
+    run.text.tokens.push_back(static_cast<std::size_t>(next) < text.vocabulary.size() ? text.vocabulary[static_cast<std::size_t>(next)]
+                                                                                      : "?");
   }
 
   const CacheShape& shape = run.cache->shape();

@@ -7,11 +7,11 @@
 namespace glassformer {
 
 struct CacheStep {
-  Index read = 0;                       // tokens in the text when the step ends
-  Index computed = 0, from_cache = 0;   // with the cache: rows computed, rows taken from it
-  Index computed_without = 0;           // without
-  double difference = 0, size = 0;      // largest difference between the two logits, largest logit
-  bool same_choice = true;              // both would go on with the same token
+  Index read = 0;                      // tokens in the text when the step ends
+  Index computed = 0, from_cache = 0;  // with the cache: rows computed, rows taken from it
+  Index computed_without = 0;          // without
+  double difference = 0, size = 0;     // largest difference between the two logits, largest logit
+  bool same_choice = true;             // both would go on with the same token
   double ms = 0, ms_without = 0;
 };
 
@@ -22,11 +22,11 @@ struct SlidingProbe {
 };
 
 struct CacheRun {
-  ExplainedText text;                    // with what was decoded
-  Index prompt = 0;                      // tokens read in the first step
+  ExplainedText text;  // with what was decoded
+  Index prompt = 0;    // tokens read in the first step
   std::vector<CacheStep> steps = {};
   std::unique_ptr<KvCache<float>> cache = nullptr;
-  Matrix<double> keys = {}, values = {};  // [T, D] of the layer and head, out of the cache
+  Matrix<double> keys = {}, values = {};            // [T, D] of the layer and head, out of the cache
   Matrix<double> full_keys = {}, full_values = {};  // [T, D] the same of one pass over the whole text
   Index measured_bytes = 0;
 };
@@ -35,6 +35,7 @@ CacheRun run_cache(const Decoder<float>&, const ExplainedText&, const CacheQuest
 // Writes each token's place in the text into a KvCache as its key, and reads back which are there.
 SlidingProbe probe_sliding(Index capacity, Index sinks, Index tokens);
 
-Story cache_story(const Decoder<float>&, const CacheRun&, const CacheQuestion&, const SlidingProbe& small, const SlidingProbe& real, bool example);
+Story cache_story(const Decoder<float>&, const CacheRun&, const CacheQuestion&, const SlidingProbe& small, const SlidingProbe& real,
+                  bool example);
 
 }  // namespace glassformer

@@ -55,8 +55,9 @@ class CacheTeller : Teller {
     out_.opening.push_back(fmt::format("The model reads {}, then {} more token{} that it chooses itself (greedily).",
                                        run_.prompt == 1 ? "one token" : fmt::format("a prompt of {} tokens", run_.prompt), q_.new_tokens,
                                        q_.new_tokens == 1 ? "" : "s"));
-    out_.opening.push_back("Later tokens never change the keys and values of earlier ones, because no token sees what comes after it. So they can be "
-                           "kept: that is all the cache is.");
+    out_.opening.push_back(
+        "Later tokens never change the keys and values of earlier ones, because no token sees what comes after it. So they can be "
+        "kept: that is all the cache is.");
   }
 
   void steps() {
@@ -106,21 +107,24 @@ class CacheTeller : Teller {
       difference = std::max(difference, s.difference), size = std::max(size, s.size);
       same += s.same_choice;
     }
-    say(fmt::format("Both ways give the same logits but for rounding: sums are added up in another order. The largest difference of any logit "
-                    "in any step is {:.1e}, where the largest logit is {}. Both choose the same token in {} of {} steps.",
-                    difference, number(size), same, run_.steps.size()));
+    say(fmt::format(
+        "Both ways give the same logits but for rounding: sums are added up in another order. The largest difference of any logit "
+        "in any step is {:.1e}, where the largest logit is {}. Both choose the same token in {} of {} steps.",
+        difference, number(size), same, run_.steps.size()));
     add("largest_difference", difference), add("largest_logit", size);
     add("same_choice", same == static_cast<Index>(run_.steps.size()));
   }
 
   void contents() {
     const Index group = q_.head / (m_.config.heads / shape_.kv_heads);
-    step("What the cache holds", fmt::format("k, v  [L, G, T, D] = [{}, {}, {}, {}]", shape_.layers, shape_.kv_heads, shape_.capacity, shape_.head_dim));
+    step("What the cache holds",
+         fmt::format("k, v  [L, G, T, D] = [{}, {}, {}, {}]", shape_.layers, shape_.kv_heads, shape_.capacity, shape_.head_dim));
     const double difference = std::max(largest(run_.keys - run_.full_keys), largest(run_.values - run_.full_values));
-    say(fmt::format("Read out of it: the keys and values of layer {}, key-value head {}{}, of {} tokens{}. They are the rows that one pass over the "
-                    "whole text makes: the largest difference is {:.1e}.",
-                    q_.layer, group, shape_.kv_heads == m_.config.heads ? "" : fmt::format(" (which query head {} reads)", q_.head), T(),
-                    m_.rope ? "; keys are kept turned by RoPE" : "", difference));
+    say(fmt::format(
+        "Read out of it: the keys and values of layer {}, key-value head {}{}, of {} tokens{}. They are the rows that one pass over the "
+        "whole text makes: the largest difference is {:.1e}.",
+        q_.layer, group, shape_.kv_heads == m_.config.heads ? "" : fmt::format(" (which query head {} reads)", q_.head), T(),
+        m_.rope ? "; keys are kept turned by RoPE" : "", difference));
     const std::vector<std::string> labels = token_labels(run_.text);
     const auto grid = [&](const char* key, const char* name, const Matrix<double>& values) {
       put(story::Grid{.key = key, .values = values, .rows = labels, .columns = numbered(name, shape_.head_dim)});
@@ -142,15 +146,17 @@ class CacheTeller : Teller {
     const Index b = static_cast<Index>(sizeof(float)), L = shape_.layers, G = shape_.kv_heads, D = shape_.head_dim, H = m_.config.heads;
     const Index capacity = shape_.capacity, per_token = 2 * L * G * D * b;
     step("Bytes", "2·L·T·G·D·b");
-    say(fmt::format("Keys and values (2), L = {} layers, T = {} tokens of room, G = {} key-value heads of width D = {}, b = {} bytes a number.", L,
-                    capacity, G, D, b));
+    say(fmt::format(
+        "Keys and values (2), L = {} layers, T = {} tokens of room, G = {} key-value heads of width D = {}, b = {} bytes a number.", L,
+        capacity, G, D, b));
     lines({fmt::format("2·{}·{}·{}·{}·{} = {} bytes", L, capacity, G, D, b, per_token * capacity)});
     count("bytes_formula", "bytes by the formula", per_token * capacity, "bytes");
     count("bytes_measured", "between its ends in memory", run_.measured_bytes, "bytes");
     count("bytes_per_token", "for each token", per_token, "bytes");
     count("bytes_used", fmt::format("used by {} tokens", T()), per_token * T(), "bytes");
     if (G == H) {
-      say(fmt::format("Every one of the H = {} query heads has keys and values of its own (G = H). Shared by groups, they would take less.", H));
+      say(fmt::format("Every one of the H = {} query heads has keys and values of its own (G = H). Shared by groups, they would take less.",
+                      H));
     } else {
       say(fmt::format("H = {} query heads share G = {} key-value heads: with one each it would be {} bytes, {} times as much.", H, G,
                       per_token * capacity / G * H, H / G));
@@ -173,9 +179,10 @@ class CacheTeller : Teller {
 
   void sliding(const SlidingProbe& small, const SlidingProbe& real) {
     step("When it is full", "sliding window with sinks (Xiao et al. 2023)");
-    say(fmt::format("A cache that slides forgets the oldest token but keeps the first few, the sinks, on which many heads rest. Seen in a cache of "
-                    "{} places and {} sinks, into which each token wrote its own place in the text:",
-                    small.capacity, small.sinks));
+    say(fmt::format(
+        "A cache that slides forgets the oldest token but keeps the first few, the sinks, on which many heads rest. Seen in a cache of "
+        "{} places and {} sinks, into which each token wrote its own place in the text:",
+        small.capacity, small.sinks));
     std::vector<std::string> table;
     story::Table kept{.key = "sliding", .columns = {"token", "the cache then holds"}, .rows = {}, .decimals = 0};
     for (std::size_t t = 0; t < small.kept.size(); ++t) {
@@ -184,13 +191,13 @@ class CacheTeller : Teller {
     put(std::move(kept));
     const bool fixed = m_.config.position == Position::learned || m_.config.position == Position::sinusoidal;
     if (fixed) {
-      say(fmt::format("This model cannot slide: its positions ({}) are added to the embedding, so what was read cannot move. When its {} places "
-                      "are full, `sample` reads the last half of the text afresh.",
-                      choice_name(m_.config.position), real.capacity));
+      say(fmt::format(
+          "This model cannot slide: its positions ({}) are added to the embedding, so what was read cannot move. When its {} places "
+          "are full, `sample` reads the last half of the text afresh.",
+          choice_name(m_.config.position), real.capacity));
     } else {
       say(fmt::format("This model's cache has {} places; with {} sink{} it holds the tokens {} after {} tokens.", real.capacity, real.sinks,
-                      real.sinks == 1 ? "" : "s",
-                      ranges(real.kept.back()), real.kept.size()));
+                      real.sinks == 1 ? "" : "s", ranges(real.kept.back()), real.kept.size()));
     }
     add("can_slide", !fixed);
     add("sliding_capacity", small.capacity), add("sliding_sinks", small.sinks);
@@ -213,7 +220,8 @@ class CacheTeller : Teller {
   void data() {
     out_.closing.push_back("Rows were counted by a trace of the engine's own passes, keys and values read out of its cache.");
     add("model", example_ ? std::string("tiny example") : run_.text.model), add("example", example_);
-    add("tokens", run_.text.tokens), add("ids", run_.text.ids), add("prompt_tokens", run_.prompt), add("layer", q_.layer), add("head", q_.head);
+    add("tokens", run_.text.tokens), add("ids", run_.text.ids), add("prompt_tokens", run_.prompt), add("layer", q_.layer),
+        add("head", q_.head);
     add("layers", shape_.layers), add("heads", m_.config.heads), add("kv_heads", shape_.kv_heads), add("head_dim", shape_.head_dim);
     add("capacity", shape_.capacity), add("bytes_per_number", static_cast<Index>(sizeof(float)));
     const Index n = static_cast<Index>(run_.steps.size());
@@ -235,7 +243,8 @@ class CacheTeller : Teller {
 
 }  // namespace
 
-Story cache_story(const Decoder<float>& m, const CacheRun& run, const CacheQuestion& q, const SlidingProbe& small, const SlidingProbe& real, bool example) {
+Story cache_story(const Decoder<float>& m, const CacheRun& run, const CacheQuestion& q, const SlidingProbe& small, const SlidingProbe& real,
+                  bool example) {
   return CacheTeller(m, run, q, example).tell(small, real);
 }
 

@@ -24,8 +24,8 @@ struct Attribution {
   Index place = 0;
   Token answer = 0, against = -1;
   bool own_answer = true;
-  Matrix<double> stream = {};     // [1, C] what ln_final reads
-  double mean = 0, inverse_deviation = 0;  // of ln_final there
+  Matrix<double> stream = {};                // [1, C] what ln_final reads
+  double mean = 0, inverse_deviation = 0;    // of ln_final there
   Matrix<double> gain = {}, direction = {};  // [1, C] g; d = r·(g ⊙ (u_answer − u_against))
   Matrix<double> unembed = {};               // [1, C] u_answer − u_against
   std::vector<Part> parts = {};
@@ -78,7 +78,8 @@ template <class S>
 void freeze_norm(const Decoder<S>& m, const Matrix<S>& stream, const Exec& exec, Attribution& v) {
   Matrix<S> hidden(1, stream.cols());
   ops::NormStatistics<S> statistics;
-  ops::norm_forward<S>(m.config.norm, stream, m.ln_final.gain, m.ln_final.bias, static_cast<S>(m.config.norm_epsilon), hidden, statistics, exec);
+  ops::norm_forward<S>(m.config.norm, stream, m.ln_final.gain, m.ln_final.bias, static_cast<S>(m.config.norm_epsilon), hidden, statistics,
+                       exec);
   v.stream = stream.template cast<double>();
   v.mean = static_cast<double>(statistics.mean(0)), v.inverse_deviation = static_cast<double>(statistics.inverse_deviation(0));
   v.gain = in_double(m.ln_final.gain);
@@ -138,14 +139,19 @@ class AttributionTeller : Teller {
     out_.opening.push_back(v_.text.model.empty() ? "A tiny example, small enough to redo by hand: a channel for each of four words."
                                                  : fmt::format("Model: {}", v_.text.model));
     out_.opening.insert(out_.opening.end(), v_.text.notes.begin(), v_.text.notes.end());
-    out_.opening.push_back("All parts write into one stream by adding, so the stream at the end is their sum, and each can be asked for its share.");
+    out_.opening.push_back(
+        "All parts write into one stream by adding, so the stream at the end is their sum, and each can be asked for its share.");
     out_.opening.push_back(fmt::format("Followed: {} = {}.{}", what(), plot::number(v_.logit),
-                                       !v_.own_answer ? "" : v_.against < 0 ? " The model itself predicts it." : " The first is what the model itself predicts."));
+                                       !v_.own_answer   ? ""
+                                       : v_.against < 0 ? " The model itself predicts it."
+                                                        : " The first is what the model itself predicts."));
   }
 
   void frozen() {
     step("The final norm, frozen", fmt::format("d = r·(g ⊙ {})   share of a = {}·d", u(), centres() ? "(a − mean(a))" : "a"));
-    say(fmt::format("The norm divides the whole stream by one number. Held at what it is here, r = {}, the logit is linear in the stream: the share of a "
+    say(
+        fmt::format("The norm divides the whole stream by one number. Held at what it is here, r = {}, the logit is linear in the stream: "
+                    "the share of a "
                     "part is its product with d. (A part also changes r; that is left out.)",
                     plot::number(v_.inverse_deviation, 4)));
     if (!small()) return;
@@ -174,7 +180,8 @@ class AttributionTeller : Teller {
     say("Positive speaks for it, negative against; the bar is the size.");
     std::vector<std::size_t> order(v_.parts.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) { return std::abs(v_.parts[a].value) > std::abs(v_.parts[b].value); });
+    std::stable_sort(order.begin(), order.end(),
+                     [this](std::size_t a, std::size_t b) { return std::abs(v_.parts[a].value) > std::abs(v_.parts[b].value); });
     story::Chart chart{.key = "", .chart = {.kind = plot::Chart::Kind::bars, .title = "", .x_label = "", .y_label = ""}};
     chart.chart.series.push_back({"share", {}});
     double rest = 0;
@@ -212,14 +219,16 @@ class AttributionTeller : Teller {
     put(story::Number{"sum", fmt::format("sum of {} parts", v_.parts.size()), v_.sum, 6});
     put(story::Number{"logit", against ? "the engine's difference" : "the engine's logit", v_.logit, 6});
     put(story::Number{"sum_difference", "difference", v_.sum - v_.logit, 6});
-    out_.closing.push_back(fmt::format("Every part is what the engine's pass added to the stream; a sum that missed the logit by more than {:g} of its largest "
-                                       "part would not be shown. A share says what a part writes directly, not what later parts make of it.",
-                                       kTolerance));
+    out_.closing.push_back(fmt::format(
+        "Every part is what the engine's pass added to the stream; a sum that missed the logit by more than {:g} of its largest "
+        "part would not be shown. A share says what a part writes directly, not what later parts make of it.",
+        kTolerance));
   }
 
   void data() {
     add("model", v_.text.model.empty() ? "tiny example" : v_.text.model), add("example", v_.text.model.empty());
-    add("tokens", v_.text.tokens), add("ids", v_.text.ids), add("token", v_.place), add("layers", v_.config.layers), add("heads", v_.config.heads);
+    add("tokens", v_.text.tokens), add("ids", v_.text.ids), add("token", v_.place), add("layers", v_.config.layers),
+        add("heads", v_.config.heads);
     add("answer", token_name(v_.text, v_.answer)), add("answer_id", static_cast<Index>(v_.answer));
     if (v_.against >= 0) add("against", token_name(v_.text, v_.against)), add("against_id", static_cast<Index>(v_.against));
     add("mean", v_.mean), add("inverse_deviation", v_.inverse_deviation), add("direction", v_.direction), add("stream", v_.stream);

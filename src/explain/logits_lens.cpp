@@ -14,19 +14,42 @@ Decoder<double> logits_example_model() {
   c.vocab = 4, c.context = 8, c.layers = 2, c.heads = 2, c.width = 4, c.hidden = 4, c.position = Position::none;
   c.norm = ops::Norm::rms, c.bias = false;
   Decoder<double> m = make_decoder<double>(c);
-  set_parameter(m, "embed.weight", {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}});  // a channel for each word, also to read it off
+  set_parameter(m, "embed.weight",
+                {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}});  // a channel for each word, also to read it off
   for (const char* gain : {"blocks.0.ln1.weight", "blocks.0.ln2.weight", "blocks.1.ln1.weight", "blocks.1.ln2.weight", "ln_final.weight"})
     set_parameter(m, gain, {{1, 1, 1, 1}});
   // Layer 0: q = k = 0, so each head takes the mean of all words before; head 0 hands on the first two channels, head 1 the others.
-  set_parameter(m, "blocks.0.attn.qkv.weight", {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0},
-                                                {0, 0, 0, 0}, {0, 0, 0, 0}, {1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}});
+  set_parameter(m, "blocks.0.attn.qkv.weight",
+                {{0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {1, 0, 0, 0},
+                 {0, 1, 0, 0},
+                 {0, 0, 1, 0},
+                 {0, 0, 0, 1}});
   set_parameter(m, "blocks.0.attn.out.weight", {{0.2, 0, 0, 0}, {0, 0.2, 0, 0}, {0, 0, 0.2, 0}, {0, 0, 0, 0.2}});
   // Its MLP: a unit for each word, which writes the next one.
   set_parameter(m, "blocks.0.mlp.up.weight", {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}});
   set_parameter(m, "blocks.0.mlp.down.weight", {{0, 0, 0, 0.25}, {0.25, 0, 0, 0}, {0, 0.25, 0, 0}, {0, 0, 0.25, 0}});
   // Layer 1: head 0 looks for a word like itself, head 1 again takes the mean; the MLP writes the next word and takes away its own.
-  set_parameter(m, "blocks.1.attn.qkv.weight", {{0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0},
-                                                {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {1, 0, 0, 0}, {0, 0, 0, 1}});
+  set_parameter(m, "blocks.1.attn.qkv.weight",
+                {{0, 1, 0, 0},
+                 {0, 0, 1, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 1, 0, 0},
+                 {0, 0, 1, 0},
+                 {0, 0, 0, 0},
+                 {0, 0, 0, 0},
+                 {0, 1, 0, 0},
+                 {0, 0, 1, 0},
+                 {1, 0, 0, 0},
+                 {0, 0, 0, 1}});
   set_parameter(m, "blocks.1.attn.out.weight", {{0, 0, -0.1, 0}, {-0.2, 0, 0, 0}, {0, -0.2, 0, 0}, {0, 0.1, 0, 0.2}});
   set_parameter(m, "blocks.1.mlp.up.weight", {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}});
   set_parameter(m, "blocks.1.mlp.down.weight", {{-0.5, 0, 0, 1}, {1, -0.5, 0, 0}, {0, 1, -0.5, 0}, {0, 0, 1, -0.5}});
@@ -67,7 +90,8 @@ Matrix<S> read_off(const Decoder<S>& m, const Matrix<S>& x, const Exec& exec, Ma
   hidden = x;
   if (m.ln_final.gain) {
     ops::NormStatistics<S> statistics;
-    ops::norm_forward<S>(m.config.norm, x, m.ln_final.gain, m.ln_final.bias, static_cast<S>(m.config.norm_epsilon), hidden, statistics, exec);
+    ops::norm_forward<S>(m.config.norm, x, m.ln_final.gain, m.ln_final.bias, static_cast<S>(m.config.norm_epsilon), hidden, statistics,
+                         exec);
   }
   Pass<S> pass;
   pass.exec = exec;
@@ -90,7 +114,8 @@ LensLayer look(const Decoder<S>& m, const Matrix<S>& stream, const Matrix<S>& mo
   layer.stream = stream.row(lens.place).template cast<double>(), layer.normalized = hidden.row(lens.place).template cast<double>();
   layer.logits = logits.row(lens.place).template cast<double>(), layer.pattern = probabilities.row(lens.place).template cast<double>();
   layer.probability.resize(stream.rows());
-  for (Index t = 0; t < stream.rows(); ++t) layer.probability(t) = static_cast<double>(probabilities(t, lens.final_choices[static_cast<std::size_t>(t)]));
+  for (Index t = 0; t < stream.rows(); ++t)
+    layer.probability(t) = static_cast<double>(probabilities(t, lens.final_choices[static_cast<std::size_t>(t)]));
   return layer;
 }
 
@@ -118,12 +143,14 @@ class LensTeller : Teller {
     std::vector<Index> order(static_cast<std::size_t>(layer.logits.cols()));
     std::iota(order.begin(), order.end(), Index{0});
     const auto count = static_cast<std::ptrdiff_t>(std::min<Index>(v_.top, layer.logits.cols()));
-    std::partial_sort(order.begin(), order.begin() + count, order.end(),
-                      [&](Index a, Index b) { return layer.logits(0, a) > layer.logits(0, b) || (layer.logits(0, a) == layer.logits(0, b) && a < b); });
+    std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](Index a, Index b) {
+      return layer.logits(0, a) > layer.logits(0, b) || (layer.logits(0, a) == layer.logits(0, b) && a < b);
+    });
     std::string text;
     for (std::ptrdiff_t i = 0; i < count; ++i) {
       const Index id = order[static_cast<std::size_t>(i)];
-      text += fmt::format("{}{} {}", i == 0 ? "" : "  ", token_name(v_.text, static_cast<Token>(id)), plot::number(layer.pattern(0, id), 2));
+      text +=
+          fmt::format("{}{} {}", i == 0 ? "" : "  ", token_name(v_.text, static_cast<Token>(id)), plot::number(layer.pattern(0, id), 2));
     }
     return text;
   }
@@ -134,12 +161,13 @@ class LensTeller : Teller {
     out_.opening.push_back(v_.text.model.empty() ? "A tiny example, small enough to redo by hand: a channel for each of four words."
                                                  : fmt::format("Model: {}", v_.text.model));
     out_.opening.insert(out_.opening.end(), v_.text.notes.begin(), v_.text.notes.end());
-    out_.opening.push_back(v_.config.placement == NormPlacement::pre
-                               ? "All layers write into one stream, and only after the last one is it normalised and compared with each token's row of U. "
-                                 "The lens does so after every layer: what would the model say if it ended here?"
-                               : "This model is post-norm: the stream is normalised inside each block and there is no final norm, so the lens compares "
-                                 "each block's output with U directly. Later blocks were not trained to leave it readable, so early rows mean less than "
-                                 "in a pre-norm model.");
+    out_.opening.push_back(
+        v_.config.placement == NormPlacement::pre
+            ? "All layers write into one stream, and only after the last one is it normalised and compared with each token's row of U. "
+              "The lens does so after every layer: what would the model say if it ended here?"
+            : "This model is post-norm: the stream is normalised inside each block and there is no final norm, so the lens compares "
+              "each block's output with U directly. Later blocks were not trained to leave it readable, so early rows mean less than "
+              "in a pre-norm model.");
     out_.opening.push_back(v_.own_answer ? fmt::format("The model's own prediction is {}: its rank and probability are followed.", answer())
                                          : fmt::format("Followed: the rank and the probability of {}.", answer()));
     if (v_.config.tied)
@@ -154,7 +182,8 @@ class LensTeller : Teller {
     const auto grid = [&](const char* key, const char* column, Index columns, auto&& of) {
       Matrix<double> rows(static_cast<Index>(v_.layers.size()), columns);
       std::vector<std::string> names;
-      for (std::size_t i = 0; i < v_.layers.size(); ++i) rows.row(static_cast<Index>(i)) = of(v_.layers[i]).row(0), names.push_back(v_.layers[i].name);
+      for (std::size_t i = 0; i < v_.layers.size(); ++i)
+        rows.row(static_cast<Index>(i)) = of(v_.layers[i]).row(0), names.push_back(v_.layers[i].name);
       put(story::Grid{.key = key, .values = rows, .rows = names, .columns = numbered(column, columns)});
     };
     const Index C = v_.layers[0].stream.cols();
@@ -162,7 +191,8 @@ class LensTeller : Teller {
     if (norm) grid("normalized", "h", C, [](const LensLayer& l) -> const Matrix<double>& { return l.normalized; });
     Matrix<double> rows(static_cast<Index>(v_.layers.size()), v_.config.vocab);
     std::vector<std::string> names;
-    for (std::size_t i = 0; i < v_.layers.size(); ++i) rows.row(static_cast<Index>(i)) = v_.layers[i].logits.row(0), names.push_back(v_.layers[i].name);
+    for (std::size_t i = 0; i < v_.layers.size(); ++i)
+      rows.row(static_cast<Index>(i)) = v_.layers[i].logits.row(0), names.push_back(v_.layers[i].name);
     put(story::Grid{.key = "logits", .values = rows, .rows = names, .columns = v_.text.vocabulary});
   }
 
@@ -179,7 +209,9 @@ class LensTeller : Teller {
     put(std::move(table));
     Index decided = n;  // the first layer from which on the answer stays first
     while (decided > 0 && ranks(decided - 1, 0) == 1) --decided;
-    if (decided < n) say(fmt::format("{} is first after {}, and stays so.", answer(), decided == 0 ? "the embedding" : v_.layers[static_cast<std::size_t>(decided)].name));
+    if (decided < n)
+      say(fmt::format("{} is first after {}, and stays so.", answer(),
+                      decided == 0 ? "the embedding" : v_.layers[static_cast<std::size_t>(decided)].name));
     add("answer_rank", ranks), add("answer_probability", probabilities);
     add("decided_after", decided < n ? decided - 1 : Index{-2});  // a layer; −1 the embedding, −2 never
   }
@@ -204,16 +236,19 @@ class LensTeller : Teller {
   }
 
   void agreement() {
-    out_.closing.push_back(fmt::format("Norm and head are the engine's own. After the last layer the lens is the model: its logits differ from those of the "
-                                       "plain pass by {:.1e} at most (the largest is {}).",
-                                       v_.last_difference, plot::number(v_.largest_logit)));
+    out_.closing.push_back(
+        fmt::format("Norm and head are the engine's own. After the last layer the lens is the model: its logits differ from those of the "
+                    "plain pass by {:.1e} at most (the largest is {}).",
+                    v_.last_difference, plot::number(v_.largest_logit)));
   }
 
   void data() {
     add("model", v_.text.model.empty() ? "tiny example" : v_.text.model), add("example", v_.text.model.empty());
     add("tokens", v_.text.tokens), add("ids", v_.text.ids), add("token", v_.place), add("layers", v_.config.layers);
-    add("answer", std::string(token_name(v_.text, v_.answer))), add("answer_id", static_cast<Index>(v_.answer)), add("final_choices", v_.final_choices);
-    add("placement", std::string(choice_name(v_.config.placement))), add("last_difference", v_.last_difference), add("largest_logit", v_.largest_logit);
+    add("answer", std::string(token_name(v_.text, v_.answer))), add("answer_id", static_cast<Index>(v_.answer)),
+        add("final_choices", v_.final_choices);
+    add("placement", std::string(choice_name(v_.config.placement))), add("last_difference", v_.last_difference),
+        add("largest_logit", v_.largest_logit);
   }
 
   const Lens& v_;

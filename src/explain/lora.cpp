@@ -90,8 +90,8 @@ void backward_values(const Layer<double>& layer, const Matrix<double>& dy, const
 }
 
 // Gradients of the text's mean loss with regard to this target's A and B, by the engine's whole backward pass.
-std::pair<Matrix<double>, Matrix<double>> model_gradients(const Decoder<float>& base, const Adapter<float>& adapter, const std::string& target,
-                                                          const ExplainedText& text, const Exec& exec) {
+std::pair<Matrix<double>, Matrix<double>> model_gradients(const Decoder<float>& base, const Adapter<float>& adapter,
+                                                          const std::string& target, const ExplainedText& text, const Exec& exec) {
   Decoder<float> m = base;  // shares the weights; the adapter is the copy's own
   attach(m, adapter);
   DecoderGrads<float> grads = make_adapter_gradients(m, adapter);
@@ -131,7 +131,8 @@ const AdapterTarget& find_target(const Adapter<float>& adapter, const std::strin
     const std::string kind = t.name.substr(t.name.find('.', 7) + 1);  // behind "blocks.N."
     if (t.block == adapter.targets.front().block) kinds += (kinds.empty() ? "" : ", ") + kind;
   }
-  require(false, "target: expected blocks.0 … blocks.{} with one of {} (as in {}), found {}", layers - 1, kinds, adapter.targets.front().name, name);
+  require(false, "target: expected blocks.0 … blocks.{} with one of {} (as in {}), found {}", layers - 1, kinds,
+          adapter.targets.front().name, name);
   return adapter.targets.front();
 }
 
@@ -164,7 +165,8 @@ LoraModel model_values(const Decoder<float>& base, const Decoder<float>& adapted
   const auto next = [&text](const Matrix<float>& logits) {
     Index best = 0;
     logits.row(logits.rows() - 1).maxCoeff(&best);
-    return static_cast<std::size_t>(best) < text.vocabulary.size() ? text.vocabulary[static_cast<std::size_t>(best)] : fmt::format("token {}", best);
+    return static_cast<std::size_t>(best) < text.vocabulary.size() ? text.vocabulary[static_cast<std::size_t>(best)]
+                                                                   : fmt::format("token {}", best);
   };
   v.next_base = next(y), v.next_adapted = next(ya);
   return v;

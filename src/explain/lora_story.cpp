@@ -11,7 +11,8 @@ using plot::number;
 
 class LoraTeller : Teller {
  public:
-  LoraTeller(const LoraLayer& v, const ExplainedText& text, Index place, const LoraModel* model) : v_(v), text_(text), place_(place), model_(model) {}
+  LoraTeller(const LoraLayer& v, const ExplainedText& text, Index place, const LoraModel* model)
+      : v_(v), text_(text), place_(place), model_(model) {}
 
   Story tell() {
     opening();
@@ -33,8 +34,10 @@ class LoraTeller : Teller {
   Index O() const { return v_.weight.rows(); }
   Index r() const { return v_.a.rows(); }
   double s() const { return v_.config.scale(); }
-  void grid(std::string key, const Matrix<double>& values, std::vector<std::string> rows, const char* column, Index columns, int decimals = 3) {
-    put(story::Grid{.key = std::move(key), .values = values, .rows = std::move(rows), .columns = numbered(column, columns), .decimals = decimals});
+  void grid(std::string key, const Matrix<double>& values, std::vector<std::string> rows, const char* column, Index columns,
+            int decimals = 3) {
+    put(story::Grid{
+        .key = std::move(key), .values = values, .rows = std::move(rows), .columns = numbered(column, columns), .decimals = decimals});
   }
   // "0.500·1.000 + …", of two rows of numbers.
   template <class A, class B>
@@ -49,13 +52,15 @@ class LoraTeller : Teller {
     out_.title = model_ ? fmt::format("LoRA, step by step: {}", v_.name) : "LoRA, step by step: one layer and its low-rank change";
     out_.opening.push_back(model_ ? fmt::format("Model: {}", text_.model) : "A tiny example, small enough to redo by hand.");
     out_.opening.insert(out_.opening.end(), text_.notes.begin(), text_.notes.end());
-    out_.opening.push_back(fmt::format("I = {} inputs, O = {} outputs, rank r = {}. The layer's own W is frozen; only A and B are trained.", I(), O(), r()));
+    out_.opening.push_back(
+        fmt::format("I = {} inputs, O = {} outputs, rank r = {}. The layer's own W is frozen; only A and B are trained.", I(), O(), r()));
   }
 
   void layer() {
     step("The layer", fmt::format("y = x·Wᵀ{}   W [{}, {}]", v_.bias.size() != 0 ? " + b" : "", O(), I()));
-    say(model_ ? fmt::format("Trained before, and kept as it is. Below, W; then x, what the layer reads, for {}.", quoted_token(text_, place_))
-               : "Trained before, and kept as it is. Below, W; then x, one row for each of two tokens.");
+    say(model_
+            ? fmt::format("Trained before, and kept as it is. Below, W; then x, what the layer reads, for {}.", quoted_token(text_, place_))
+            : "Trained before, and kept as it is. Below, W; then x, one row for each of two tokens.");
     grid("weight", v_.weight, numbered("out", O()), "in", I(), model_ ? 3 : 1);
     if (model_) {
       grid("", v_.x.row(place_), {"x"}, "in", I());
@@ -78,7 +83,8 @@ class LoraTeller : Teller {
 
   void change() {
     step("The change, and the merged matrix", "ΔW = s·B·A   W′ = W + ΔW");
-    say(fmt::format("B·A has {} numbers but only r = {} independent direction{}. For example the one at the top left:", O() * I(), r(), r() == 1 ? "" : "s"));
+    say(fmt::format("B·A has {} numbers but only r = {} independent direction{}. For example the one at the top left:", O() * I(), r(),
+                    r() == 1 ? "" : "s"));
     const Index most = std::min<Index>(r(), 3);
     std::string sum = dot(v_.b.row(0).head(most), v_.a.col(0).head(most), model_ ? 3 : 1);
     if (r() > most) sum += fmt::format(" + ({} more)", r() - most);
@@ -101,7 +107,8 @@ class LoraTeller : Teller {
     const bool bias = v_.bias.size() != 0;
     step("Both ways give the same y", "x·Wᵀ + s·(x·Aᵀ)·Bᵀ = x·W′ᵀ");
     say(model_ ? "While training the change is computed apart; for use it can be added to W once, and then costs nothing."
-               : fmt::format("While training the change is computed apart; for use it can be added to W once, and then costs nothing. {}, written out:",
+               : fmt::format("While training the change is computed apart; for use it can be added to W once, and then costs nothing. {}, "
+                             "written out:",
                              quoted_token(text_, place_)));
     if (!model_) {
       lines({fmt::format("x·Aᵀ = {} = {}", dot(v_.x.row(place_), v_.a.row(0)), number(v_.low(place_, 0))),
@@ -128,8 +135,8 @@ class LoraTeller : Teller {
                        100 * static_cast<double>(few) / static_cast<double>(all))});
     if (!model_) say("At this size little is saved: the share r·(I + O)/(I·O) falls as matrices grow. Rank 8 of 1,024·1,024 is 1.6%.");
     if (model_) {
-      say(fmt::format("The whole adapter, on {} matrices: {} of {} parameters, {:.2f}%.", model_->targets, model_->trainable, model_->parameters,
-                      100 * static_cast<double>(model_->trainable) / static_cast<double>(model_->parameters)));
+      say(fmt::format("The whole adapter, on {} matrices: {} of {} parameters, {:.2f}%.", model_->targets, model_->trainable,
+                      model_->parameters, 100 * static_cast<double>(model_->trainable) / static_cast<double>(model_->parameters)));
       add("trainable_parameters", model_->trainable), add("model_parameters", model_->parameters);
     }
     add("layer_trainable", few), add("layer_parameters", all);
@@ -144,7 +151,8 @@ class LoraTeller : Teller {
 
   void gradients() {
     step("What is trained", "dA = s·(dy·B)ᵀ·x   dB = s·dyᵀ·(x·Aᵀ)");
-    say(model_ ? fmt::format("The gradient of the mean loss over these {} tokens, by the engine's backward pass. It reaches A and B alone: W gets none{}.",
+    say(model_ ? fmt::format("The gradient of the mean loss over these {} tokens, by the engine's backward pass. It reaches A and B alone: "
+                             "W gets none{}.",
                              text_.tokens.size(), v_.weight_untouched ? ", and its bits are as before" : "")
                : fmt::format("A backward pass of the engine, with dy as below. It reaches A and B alone: W gets no gradient{}.",
                              v_.weight_untouched ? ", and its bits are as before" : ""));
@@ -160,8 +168,9 @@ class LoraTeller : Teller {
       put(story::Number{"db_norm", "‖dB‖", v_.db.norm(), 6});
       add("da", v_.da), add("db", v_.db);
     }
-    say(fmt::format("With a fresh adapter (B = 0) dA contains the factor B and is zero, ‖dA‖ = {:g}, while ‖dB‖ = {:g}: the first step moves B alone.",
-                    v_.da_fresh.norm(), v_.db_fresh.norm()));
+    say(fmt::format(
+        "With a fresh adapter (B = 0) dA contains the factor B and is zero, ‖dA‖ = {:g}, while ‖dB‖ = {:g}: the first step moves B alone.",
+        v_.da_fresh.norm(), v_.db_fresh.norm()));
     add("da_fresh", v_.da_fresh), add("db_fresh", v_.db_fresh), add("weight_untouched", v_.weight_untouched);
   }
 
@@ -192,13 +201,15 @@ class LoraTeller : Teller {
            fmt::format("next token           {} without, {} with", quoted_bytes(m.next_base), quoted_bytes(m.next_adapted)),
            fmt::format("logits               change by {} at most", number(m.change_of_logits)),
            fmt::format("merged everywhere    logits differ by {:.1e} at most", m.merged_difference)});
-    add("loss_base_nats", m.loss_base), add("loss_adapted_nats", m.loss_adapted), add("next_base", m.next_base), add("next_adapted", m.next_adapted);
+    add("loss_base_nats", m.loss_base), add("loss_adapted_nats", m.loss_adapted), add("next_base", m.next_base),
+        add("next_adapted", m.next_adapted);
     add("logits_change", m.change_of_logits), add("logits_merged_difference", m.merged_difference), add("largest_logit", m.largest_logit);
   }
 
   void data() {
     out_.closing.push_back(deviation_sentence());
-    add("model", model_ ? text_.model : "tiny example"), add("example", model_ == nullptr), add("tokens", text_.tokens), add("ids", text_.ids);
+    add("model", model_ ? text_.model : "tiny example"), add("example", model_ == nullptr), add("tokens", text_.tokens),
+        add("ids", text_.ids);
     add("target", v_.name), add("token", place_), add("rank", r()), add("alpha", v_.config.alpha), add("scale", s());
     add("rank_stabilized", v_.config.rank_stabilized), add("inputs", I()), add("outputs", O());
     if (v_.bias.size() != 0) add("bias", v_.bias);
@@ -214,6 +225,8 @@ class LoraTeller : Teller {
 
 }  // namespace
 
-Story lora_story(const LoraLayer& v, const ExplainedText& text, Index place, const LoraModel* model) { return LoraTeller(v, text, place, model).tell(); }
+Story lora_story(const LoraLayer& v, const ExplainedText& text, Index place, const LoraModel* model) {
+  return LoraTeller(v, text, place, model).tell();
+}
 
 }  // namespace glassformer

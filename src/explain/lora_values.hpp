@@ -8,16 +8,16 @@ namespace glassformer {
 struct LoraLayer {
   std::string name;
   LoraConfig config;
-  Matrix<double> x;                             // [T, I]
-  Matrix<double> weight, bias, a, b;            // [O, I], [1, O] or empty, [r, I], [O, r]
-  Matrix<double> low;                           // [T, r] x·Aᵀ
-  Matrix<double> change, merged;                // [O, I] s·B·A, W + s·B·A
-  Matrix<double> y_base, y_adapted, y_merged;   // [T, O]
-  bool fresh_same_bits = false;                 // with B = 0, y is the base's to the bit
-  Matrix<double> dy;                            // [T, O] of the example; empty for a model
-  Matrix<double> da, db, da_fresh, db_fresh;    // gradients of A and B; with B = 0
-  bool weight_untouched = false;                // W has the same bits after the backward pass, and no gradient
-  double gradient_error = 0;                    // of dA and dB against the formula, relative; the example's only
+  Matrix<double> x;                            // [T, I]
+  Matrix<double> weight, bias, a, b;           // [O, I], [1, O] or empty, [r, I], [O, r]
+  Matrix<double> low;                          // [T, r] x·Aᵀ
+  Matrix<double> change, merged;               // [O, I] s·B·A, W + s·B·A
+  Matrix<double> y_base, y_adapted, y_merged;  // [T, O]
+  bool fresh_same_bits = false;                // with B = 0, y is the base's to the bit
+  Matrix<double> dy;                           // [T, O] of the example; empty for a model
+  Matrix<double> da, db, da_fresh, db_fresh;   // gradients of A and B; with B = 0
+  bool weight_untouched = false;               // W has the same bits after the backward pass, and no gradient
+  double gradient_error = 0;                   // of dA and dB against the formula, relative; the example's only
 };
 
 // The whole model around it.

@@ -25,11 +25,12 @@ Token token_named(const ExplainedText& text, const char* what, std::string_view 
   for (std::size_t i = 0; i < text.vocabulary.size(); ++i) {
     const std::string& token = text.vocabulary[i];
     if (token == bytes) return static_cast<Token>(i);
-    const bool close = text.vocabulary.size() <= 16 || (!bytes.empty() && (token.starts_with(bytes) || token.ends_with(bytes) || bytes.starts_with(token)));
+    const bool close = text.vocabulary.size() <= 16 ||
+                       (!bytes.empty() && (token.starts_with(bytes) || token.ends_with(bytes) || bytes.starts_with(token)));
     if (close && !token.empty() && ++count <= 16) near += (near.empty() ? "" : ", ") + quoted_bytes(token);
   }
-  require(false, "{}: expected the bytes of one token{}, found {}", what, near.empty() ? "" : fmt::format(" ({}{})", near, count > 16 ? ", …" : ""),
-          quoted_bytes(bytes));
+  require(false, "{}: expected the bytes of one token{}, found {}", what,
+          near.empty() ? "" : fmt::format(" ({}{})", near, count > 16 ? ", …" : ""), quoted_bytes(bytes));
   return 0;
 }
 

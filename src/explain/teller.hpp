@@ -22,8 +22,8 @@ void require_text(const ExplainedText&, Index context);
 Index checked_place(Index place, const ExplainedText&);
 
 std::vector<std::string> token_labels(const ExplainedText&, Index width = 10);  // "2 sat"
-std::string quoted_token(const ExplainedText&, Index place);                     // "\"sat\" (token 2)"
-std::string quoted_bytes(std::string_view bytes);                                // "\"sat\"", every byte visible
+std::string quoted_token(const ExplainedText&, Index place);                    // "\"sat\" (token 2)"
+std::string quoted_bytes(std::string_view bytes);                               // "\"sat\"", every byte visible
 std::vector<std::string> numbered(const char* name, Index count);               // "x0", "x1", …
 
 // A parameter of an example, row by row. Throws std::invalid_argument when it has another shape.
@@ -41,15 +41,17 @@ class Teller {
   // The reader's sum against the engine's value; `size` is that of the largest term. NaN stays.
   void hold(double by_hand, double engine, double size) {
     const double difference = std::abs(by_hand - engine) / std::max(size, std::numeric_limits<double>::min());
-    deviation_ = std::isnan(difference) || std::isnan(deviation_) ? std::numeric_limits<double>::quiet_NaN() : std::max(deviation_, difference);
+    deviation_ =
+        std::isnan(difference) || std::isnan(deviation_) ? std::numeric_limits<double>::quiet_NaN() : std::max(deviation_, difference);
   }
   void hold(const Matrix<double>& by_hand, const Matrix<double>& engine, double size) {
     for (Index i = 0; i < engine.size(); ++i) hold(by_hand.data()[i], engine.data()[i], size);
   }
   std::string deviation_sentence() const {
-    return fmt::format("Every number comes from the engine's own pass. Added up again here, the sums differ from it by {:.1e} at most "
-                       "(relative).",
-                       deviation_);
+    return fmt::format(
+        "Every number comes from the engine's own pass. Added up again here, the sums differ from it by {:.1e} at most "
+        "(relative).",
+        deviation_);
   }
 
   Story out_;

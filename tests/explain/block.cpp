@@ -39,8 +39,14 @@ TEST_CASE("the example of a block, redone by hand") {
   const Vector<double> post{{gelu(pre(0)), gelu(pre(1)), gelu(pre(2))}};
   const Vector<double> mlp{{post(0), post(1), post(2), 0.5 * post(0) + 0.5 * post(1) + 0.1}};
   CHECK(s.matrix("resid_pre") == cat);
-  for (const auto& [key, by_hand] : {std::pair{"ln1.normalized", h}, {"attn_out", attention}, {"resid_mid", mid}, {"ln2.normalized", h2}, {"mlp.pre", pre},
-                                     {"mlp.post", post}, {"mlp_out", mlp}, {"resid_post", Vector<double>(mid + mlp)}})
+  for (const auto& [key, by_hand] : {std::pair{"ln1.normalized", h},
+                                     {"attn_out", attention},
+                                     {"resid_mid", mid},
+                                     {"ln2.normalized", h2},
+                                     {"mlp.pre", pre},
+                                     {"mlp.post", post},
+                                     {"mlp_out", mlp},
+                                     {"resid_post", Vector<double>(mid + mlp)}})
     CHECK_MESSAGE(test::relative_error(s.matrix(key), by_hand) < 1e-14, key);
   CHECK(s.number("ln1.mean") == Approx(0.5));
   CHECK(s.number("ln1.inverse_deviation") == Approx(1 / std::sqrt(0.25 + 1e-5)).epsilon(1e-14));
@@ -100,7 +106,10 @@ TEST_CASE("the block of a model is what a trace sees of it; its parameters are t
         }
         CHECK(s.number("parameters") == parameters);
         const double C = 8, HD = 8, GD = 4, F = static_cast<double>(m.config.hidden);
-        const double products = C * (HD + 2 * GD) + 2 * 4 * HD + C * HD + (mlp == Mlp::none ? 0 : mlp == Mlp::swiglu ? 3 * F * C : 2 * F * C);
+        const double products = C * (HD + 2 * GD) + 2 * 4 * HD + C * HD +
+                                (mlp == Mlp::none     ? 0
+                                 : mlp == Mlp::swiglu ? 3 * F * C
+                                                      : 2 * F * C);
         CHECK(s.number("multiply_adds") == products);
       }
     }
@@ -113,7 +122,9 @@ TEST_CASE("a block that does not exist is answered with those that do") {
   CHECK_THROWS_WITH_AS(explain_block<float>(m, text, {.layer = 2}), "layer: expected 0 … 1, found 2", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_block<float>(m, text, {.token = 2}), "token: expected a place, 0 … 1, found 2", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_block<float>(m, text, {.unit = 32}), "unit: expected 0 … 31, found 32", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(explain_block<float>(m, test::text_of({})), "prompt: expected at least one token, found none", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(explain_block_example(BlockExample::attention_only, {.unit = 0}), "unit: this model's blocks have no MLP", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(explain_block<float>(m, test::text_of({})), "prompt: expected at least one token, found none",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(explain_block_example(BlockExample::attention_only, {.unit = 0}), "unit: this model's blocks have no MLP",
+                       std::invalid_argument);
   CHECK_THROWS_AS(explain_block_example(BlockExample::gpt2, {.layer = 1}), std::invalid_argument);
 }

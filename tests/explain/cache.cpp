@@ -102,6 +102,7 @@ TEST_CASE("a decode that does not fit is answered with what does") {
   CHECK_THROWS_AS(explain_cache_example(3), std::invalid_argument);
   c.causal = false;
   CHECK_THROWS_WITH_AS(explain_cache(test::random_decoder(c), text),
-                       "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows", std::invalid_argument);
+                       "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows",
+                       std::invalid_argument);
   CHECK_NOTHROW(explain_cache(m, text, {.new_tokens = 20}));
 }

@@ -25,7 +25,9 @@ inline Decoder<float> random_decoder(const ModelConfig& c) {
   initialize(m, 3);
   for (const TensorInfo& t : m.arena.layout().tensors()) {  // biases are not zero, gains not one
     if (t.kind != ParameterKind::vector) continue;
-    for (Index i = 0; i < t.size(); ++i) m.arena.view(t).data[i] += 0.2f * static_cast<float>(random_normal({9, static_cast<std::uint64_t>(t.offset)}, static_cast<std::uint64_t>(i)));
+    for (Index i = 0; i < t.size(); ++i)
+      m.arena.view(t).data[i] +=
+          0.2f * static_cast<float>(random_normal({9, static_cast<std::uint64_t>(t.offset)}, static_cast<std::uint64_t>(i)));
   }
   return m;
 }
@@ -60,7 +62,11 @@ inline nlohmann::json check_story_json(const Story& story) {
   const auto once = [&](const std::string& key) { CHECK_MESSAGE((key.empty() || keys.insert(key).second), key); };
   for (const story::Section& section : story.sections) {
     for (const story::Item& item : section.items)
-      std::visit([&](const auto& i) { if constexpr (requires { i.key; }) once(i.key); }, item);
+      std::visit(
+          [&](const auto& i) {
+            if constexpr (requires { i.key; }) once(i.key);
+          },
+          item);
   }
   for (const auto& [key, value] : story.data) once(key);
   const auto j = nlohmann::json::parse(text);

@@ -191,7 +191,8 @@ TEST_CASE("a part of the last layer is what its removal takes from the stream") 
     return taken.dot(d.row(0)) - taken.mean() * d.sum();
   };
   for (const Index head : {0, 1, 2, 3})  // into the stream at the middle of the last block: later the MLP would answer
-    CHECK(s.matrix("by_layer")(1, head) == Approx(share_of_difference({"blocks.1.attn.z", 2 * head, 2}, "blocks.1.resid_mid")).epsilon(2e-5));
+    CHECK(s.matrix("by_layer")(1, head) ==
+          Approx(share_of_difference({"blocks.1.attn.z", 2 * head, 2}, "blocks.1.resid_mid")).epsilon(2e-5));
   CHECK(s.matrix("by_layer")(1, 4) == Approx(share_of_difference({"blocks.1.mlp_out", 0, 8}, "blocks.1.resid_post")).epsilon(2e-5));
 }
 
@@ -203,14 +204,17 @@ TEST_CASE("lens and attribution: what does not exist is answered with what does"
   CHECK_THROWS_WITH_AS(explain_lens<float>(m, text, {.answer = 16}), "answer: expected a token, 0 … 15, found 16", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_attribution<float>(m, text, {.answer = 3, .against = 3}),
                        "against: expected another token than \"d\", whose logit is explained", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(explain_attribution<float>(m, text, {.against = 99}), "against: expected a token, 0 … 15, found 99", std::invalid_argument);
-  c.placement = NormPlacement::post;
-  CHECK_THROWS_WITH_AS(explain_attribution<float>(test::random_decoder(c), text),
-                       "attribution: expected a pre-norm model, found post-norm: its blocks normalise the stream again, so a logit is no sum of parts",
+  CHECK_THROWS_WITH_AS(explain_attribution<float>(m, text, {.against = 99}), "against: expected a token, 0 … 15, found 99",
                        std::invalid_argument);
+  c.placement = NormPlacement::post;
+  CHECK_THROWS_WITH_AS(
+      explain_attribution<float>(test::random_decoder(c), text),
+      "attribution: expected a pre-norm model, found post-norm: its blocks normalise the stream again, so a logit is no sum of parts",
+      std::invalid_argument);
   CHECK(token_named(logits_example_text(), "answer", "down") == 3);
   CHECK_THROWS_WITH_AS(token_named(logits_example_text(), "answer", "dog"),
-                       "answer: expected the bytes of one token (\"the\", \"cat\", \"sat\", \"down\"), found \"dog\"", std::invalid_argument);
+                       "answer: expected the bytes of one token (\"the\", \"cat\", \"sat\", \"down\"), found \"dog\"",
+                       std::invalid_argument);
   Decoder<float> broken = test::random_decoder(test::small_config());
   broken.embed.data[8] = std::nanf("");
   CHECK_THROWS_AS(explain_attribution<float>(broken, text, {.answer = 1}), std::runtime_error);
@@ -224,7 +228,8 @@ TEST_CASE("stories260K: the lens ends at the model, and the shares add up") {
   }
   const Expected<ModelFiles> model = load_model(path);
   if (!model) FAIL(model.error());
-  const ExplainedText text = explained_text(model->decoder, model->tokenizer, "Once upon a time, there was a little girl named", model->description);
+  const ExplainedText text =
+      explained_text(model->decoder, model->tokenizer, "Once upon a time, there was a little girl named", model->description);
   const Story lens = explain_lens<float>(model->decoder, text);
   test::check_story_widths(lens);
   CHECK(lens.number("last_difference") <= 1e-5);

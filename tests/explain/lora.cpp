@@ -20,7 +20,8 @@ Adapter<float> trained(const ModelConfig& c, std::vector<std::string> targets, I
   Adapter<float> a = make_adapter<float>(c, lora, 1);
   for (const AdapterTarget& t : a.targets) {
     const MatrixView<float> b = a.arena.view(t.name + ".lora_B");
-    for (Index i = 0; i < b.size(); ++i) b.data[i] = 0.3f * static_cast<float>(random_normal({7, static_cast<std::uint64_t>(t.block)}, static_cast<std::uint64_t>(i)));
+    for (Index i = 0; i < b.size(); ++i)
+      b.data[i] = 0.3f * static_cast<float>(random_normal({7, static_cast<std::uint64_t>(t.block)}, static_cast<std::uint64_t>(i)));
   }
   return a;
 }
@@ -35,7 +36,7 @@ TEST_CASE("the example of LoRA, redone by hand") {
   CHECK(s.number("scale") == 2);
   CHECK(s.matrix("change") == M{{1, 0, -1, 2}, {0, 0, 0, 0}, {-0.5, 0, 0.5, -1}});  // 2·(1, 0, −0.5)ᵀ·(0.5, 0, −0.5, 1)
   CHECK(s.matrix("merged") == M{{2, 0, -0.5, 2}, {0, 1, 0, 0.5}, {0, 0, 1.5, -1}});
-  CHECK(s.matrix("low") == M{{1}, {0.75}});                    // x = (1, 0, 0, 0.5), (0, 1, 0.5, 1)
+  CHECK(s.matrix("low") == M{{1}, {0.75}});  // x = (1, 0, 0, 0.5), (0, 1, 0.5, 1)
   CHECK(s.matrix("y_base") == M{{1, 0.25, 0.5}, {0.25, 1.5, 0.5}});
   CHECK(s.matrix("y_adapted") == M{{3, 0.25, -0.5}, {1.75, 1.5, -0.25}});
   CHECK(s.matrix("y_merged") == s.matrix("y_adapted"));
@@ -73,8 +74,9 @@ TEST_CASE("each target of a model: merged is unmerged, gradients are those of th
       ModelConfig c = test::small_config();
       c.mlp = mlp, c.placement = placement, c.position = Position::rope;
       const Decoder<float> m = test::random_decoder(c);
-      const std::vector<std::string> targets = mlp == Mlp::swiglu ? std::vector<std::string>{"attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down"}
-                                                                  : std::vector<std::string>{"attn.qkv", "attn.out", "mlp.up", "mlp.down"};
+      const std::vector<std::string> targets =
+          mlp == Mlp::swiglu ? std::vector<std::string>{"attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down"}
+                             : std::vector<std::string>{"attn.qkv", "attn.out", "mlp.up", "mlp.down"};
       const Adapter<float> adapter = trained(c, targets);
       const ExplainedText text = test::text_of({3, 1, 4, 1, 5});
       Decoder<float> adapted = m;
@@ -118,7 +120,8 @@ TEST_CASE("each target of a model: merged is unmerged, gradients are those of th
         const Decoder<double> wide = convert_decoder<double, float>(m);
         LoraConfig lora = adapter.config;
         Adapter<double> moved = make_adapter<double>(c, lora, 1);
-        for (std::size_t i = 0; i < moved.arena.values().size(); ++i) moved.arena.values()[i] = static_cast<double>(adapter.arena.values()[i]);
+        for (std::size_t i = 0; i < moved.arena.values().size(); ++i)
+          moved.arena.values()[i] = static_cast<double>(adapter.arena.values()[i]);
         Decoder<double> with = wide;
         attach(with, moved);
         const auto slope = [&](const char* which, Index row, Index column) {
@@ -144,11 +147,12 @@ TEST_CASE("a target that is not adapted is answered with those that are") {
   const Adapter<float> adapter = trained(c, {"attn.q", "attn.v"});
   const ExplainedText text = test::text_of({3, 1, 4});
   CHECK_THROWS_WITH_AS(explain_lora(m, adapter, text, {.target = "blocks.0.attn.k"}),
-                       "target: expected blocks.0 … blocks.1 with one of attn.q, attn.v (as in blocks.0.attn.q), found blocks.0.attn.k", std::invalid_argument);
+                       "target: expected blocks.0 … blocks.1 with one of attn.q, attn.v (as in blocks.0.attn.q), found blocks.0.attn.k",
+                       std::invalid_argument);
   CHECK_THROWS_AS(explain_lora(m, adapter, text, {.target = "blocks.2.attn.q"}), std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_lora(m, adapter, text, {.token = 3}), "token: expected a place, 0 … 2, found 3", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(explain_lora(m, adapter, test::text_of({1})), "prompt: expected at least two tokens, so that one can be predicted, found 1",
-                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(explain_lora(m, adapter, test::text_of({1})),
+                       "prompt: expected at least two tokens, so that one can be predicted, found 1", std::invalid_argument);
   ModelConfig other = c;
   other.width = 16;
   CHECK_THROWS_AS(explain_lora(test::random_decoder(other), adapter, text), std::invalid_argument);

@@ -19,7 +19,8 @@ struct BlockQuestion {
 // The matrices of the story have the sites' names ("resid_pre", "ln1.normalized", "attn_out", "resid_mid", "ln2.normalized", "mlp.pre",
 // "mlp.post", "mlp_out", "resid_post"), one row each; "parts" is a table of parameters and multiply-adds. Throws std::invalid_argument,
 // naming the valid ones, for a layer, token or unit that does not exist; for no token, or more than the model's context.
-template <class S> Story explain_block(const Decoder<S>&, const ExplainedText&, const BlockQuestion& = {});
+template <class S>
+Story explain_block(const Decoder<S>&, const ExplainedText&, const BlockQuestion& = {});
 
 enum class BlockExample {
   gpt2,           // LayerNorm before, GELU, biases

@@ -19,7 +19,8 @@ struct LensQuestion {
 // "probability" [L + 1, T] is that of each place's final prediction by layer (row 0: the embedding); "answer_rank" (from 1) and
 // "answer_probability" [L + 1, 1] those of the answer; "last_difference" how far the last layer's logits lie from the model's.
 // Throws std::invalid_argument for a token or an answer that does not exist, no text, or one beyond the model's context.
-template <class S> Story explain_lens(const Decoder<S>&, const ExplainedText&, const LensQuestion& = {});
+template <class S>
+Story explain_lens(const Decoder<S>&, const ExplainedText&, const LensQuestion& = {});
 
 struct AttributionQuestion {
   Index token = -1;    // place of the prediction; −1: the last
@@ -30,7 +31,8 @@ struct AttributionQuestion {
 // "by_layer" [L, H (+ 1)] has the share of each head (and MLP), "parts" is the whole table; "logit" is the engine's, "sum" theirs.
 // Throws std::invalid_argument as above, and for a post-norm model: its stream is normalised again and again, so no logit is a sum.
 // Throws std::runtime_error when sum and logit differ by more than 1e-4 (relative to the largest part, if that is above 1).
-template <class S> Story explain_attribution(const Decoder<S>&, const ExplainedText&, const AttributionQuestion& = {});
+template <class S>
+Story explain_attribution(const Decoder<S>&, const ExplainedText&, const AttributionQuestion& = {});
 
 // Both on two layers of four channels that say after each of four words the next one: small enough to redo by hand. In double.
 // The text of the example is "the cat sat", its vocabulary "the", "cat", "sat", "down".

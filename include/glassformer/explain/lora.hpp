@@ -11,7 +11,7 @@ namespace glassformer {
 
 struct LoraQuestion {
   std::string target = {};  // "blocks.0.attn.q"; empty: the adapter's first
-  Index token = -1;    // whose row of x and y is shown; −1: the last
+  Index token = -1;         // whose row of x and y is shown; −1: the last
   Exec exec{};
 };
 
