@@ -25,7 +25,7 @@ int main() {
       make_decoder<float>(resolved({.vocab = kLetters + 1, .context = 2 * kLength + 1, .layers = 2, .heads = 2, .width = 32}));
   initialize(model, 1);
   const TrainOptions options{
-      .steps = 400, .batch = 32, .rate = 1e-2, .min_rate = 1e-3, .warmup = 20, .weight_decay = 0, .exec = {.threads = 1}};
+      .steps = 600, .batch = 32, .rate = 5e-3, .min_rate = 5e-4, .warmup = 20, .weight_decay = 0, .exec = {.threads = 1}};
   Trainer<float> trainer(model, options);
 
   const auto batch = [&](Index step, Index) {
