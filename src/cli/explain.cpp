@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "cli/terminal.hpp"
+#include "glassformer/sample/prompt.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -36,16 +37,30 @@ void declare_model_and_prompt(Options& o, const std::string& prompt_help) {
   o.text("prompt", "TEXT", prompt_help);
 }
 
-std::optional<ModelFiles> model_to_explain(const Options& o) {
+std::unique_ptr<ModelToExplain> model_to_explain(const Options& o, std::optional<bool> patches) {
+  const WhatIf what = patches ? what_if(o, *patches) : WhatIf{};
   require_usage(o.given("model") || !o.given("prompt"), "expected --model DIR with --prompt: the example has its own text");
+  require_usage(o.given("model") || what.empty(), "expected --model DIR and --prompt TEXT for a what-if: the example is as it is");
   if (!o.given("model")) return {};
   require_usage(o.given("prompt"), "expected --prompt TEXT with --model");
-  ModelFiles model = checked(load_model(o.text("model")));
-  for (const std::string& warning : model.warnings) fmt::print(stderr, "note: {}\n", warning);
+  auto model = std::make_unique<ModelToExplain>(checked(load_model(o.text("model"))));
+  for (const std::string& warning : model->warnings) fmt::print(stderr, "note: {}\n", warning);
+  if (what.empty()) return model;
+  const Prompt prompt = read_prompt(model->decoder.config, model->tokenizer, o.text("prompt"));
+  const Reaction before = reaction(model->decoder, prompt.ids, o.exec());
+  model->intervention = std::make_unique<Intervention>(model->decoder, model->tokenizer, what, o.exec());
+  add_reactions(model->change, model->tokenizer, before, reaction(model->decoder, prompt.ids, o.exec()));
+  model->change.opening.push_back(fmt::format("Changed: {}. What that did stands at the end.", what_if_text(what)));
   return model;
 }
 
-void print_story(const Options& o, const Story& story) {
+void print_story(const Options& o, Story story, const ModelToExplain* model) {
+  if (model && model->intervention) {
+    const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+    append(story.opening, model->change.opening);
+    append(story.sections, model->change.sections);
+    append(story.data, model->change.data);
+  }
   print_output(story_text(story, colour_of_output(), std::clamp<Index>(terminal(stdout).width, 60, 80)));
   if (o.json()) print_output(story_json(story) + "\n");
 }

@@ -1,8 +1,12 @@
 // What the explain commands share. Each component has a file explain_NAME.cpp with `int explain_NAME_command(Arguments)`, declared below,
 // and a row in the table of explain.cpp.
 #pragma once
+#include <memory>
+#include <optional>
+
 #include "cli/command.hpp"
 #include "cli/options.hpp"
+#include "cli/what_if.hpp"
 #include "glassformer/io/model_directory.hpp"
 #include "glassformer/plot/heat_map.hpp"
 #include "glassformer/story/story.hpp"
@@ -13,10 +17,18 @@ plot::Colour colour_of_output();  // of standard output, as the terminal says
 
 // --model and --prompt, which belong together. `model_help` says what stands in when there is none.
 void declare_model_and_prompt(Options&, const std::string& prompt_help = "what the model reads");
-// The model, its warnings already told; nothing when none was given. Throws UsageError when one of the two is given alone.
-std::optional<ModelFiles> model_to_explain(const Options&);
-// The story, and with --json also its object on the last line.
-void print_story(const Options&, const Story&);
+
+// A model, perhaps changed by the options of what_if.hpp, and what the change did to the prompt. It stays where it is.
+struct ModelToExplain : ModelFiles {
+  explicit ModelToExplain(ModelFiles files) : ModelFiles(std::move(files)) {}
+  std::unique_ptr<Intervention> intervention;
+  Story change;  // its opening says what was changed, its sections what came of that
+};
+// The model, its warnings already told; null when none was given. `patches`: nothing, without what-if options; else as they were declared.
+// Throws UsageError when one of --model and --prompt is given alone, or an example is to be changed.
+std::unique_ptr<ModelToExplain> model_to_explain(const Options&, std::optional<bool> patches = {});
+// The story, with what a change of the model did, and with --json also its object on the last line.
+void print_story(const Options&, Story, const ModelToExplain* = nullptr);
 
 // One file each.
 int explain_attention_command(Arguments);

@@ -22,7 +22,7 @@ int explain_backward_command(Arguments arguments) {
   BackwardQuestion question;
   question.layer = o.integer("layer"), question.head = o.integer("head"), question.token = o.integer_or("token", -1);
   question.entries = o.integer("entries"), question.exec = o.exec();
-  if (const std::optional<ModelFiles> model = model_to_explain(o)) {
+  if (const auto model = model_to_explain(o)) {
     const ExplainedText text = explained_text(model->decoder, model->tokenizer, o.text("prompt"), model->description);
     print_story(o, explain_backward(convert_decoder<double>(model->decoder), text, question));
   } else {

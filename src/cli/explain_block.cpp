@@ -13,6 +13,7 @@ int explain_block_command(Arguments arguments) {
   o.integer("token", std::nullopt, 0, "place of the token that is followed, counted from 0 (the last)");
   o.integer("unit", std::nullopt, 0, "hidden unit of the MLP that is written out (the most active)");
   o.choice("arch", {"gpt2", "llama", "post-norm", "attention-only"}, "block of the example", "gpt2");
+  declare_what_if(o);
   o.common(kThreads | kKernels | kJson);
   o.example("glassformer explain block --arch llama");
   o.example("glassformer explain block --model glassformer-demo/model --prompt \"Once upon a time\" --layer 1");
@@ -22,9 +23,9 @@ int explain_block_command(Arguments arguments) {
   BlockQuestion question;
   question.layer = o.integer("layer"), question.token = o.integer_or("token", -1), question.unit = o.integer_or("unit", -1);
   question.exec = o.exec();
-  if (const std::optional<ModelFiles> model = model_to_explain(o)) {
+  if (const auto model = model_to_explain(o, true)) {
     const ExplainedText text = explained_text(model->decoder, model->tokenizer, o.text("prompt"), model->description);
-    print_story(o, explain_block<float>(model->decoder, text, question));
+    print_story(o, explain_block<float>(model->decoder, text, question), model.get());
   } else {
     const std::string arch = o.text("arch");
     print_story(o, explain_block_example(arch == "llama"       ? BlockExample::llama

@@ -14,6 +14,7 @@ int explain_cache_command(Arguments arguments) {
   o.integer("max-tokens", std::nullopt, 1, "tokens to decode after the prompt (8; in the example 4)");
   o.integer("sinks", std::nullopt, 0, "first tokens that a full cache keeps when it slides (4; in the example 1)");
   o.integer("kv-heads", std::nullopt, 1, "key-value heads of the example, 2 or 1 (2)");
+  declare_what_if(o, false);
   o.common(kThreads | kKernels | kJson);
   o.example("glassformer explain cache");
   o.example("glassformer explain cache --model glassformer-demo/model --prompt \"Once upon a time\" --layer 1 --max-tokens 20");
@@ -25,9 +26,9 @@ int explain_cache_command(Arguments arguments) {
   question.layer = o.integer("layer"), question.head = o.integer("head");
   question.new_tokens = o.integer_or("max-tokens", example ? 4 : 8), question.sinks = o.integer_or("sinks", example ? 1 : 4);
   question.exec = o.exec();
-  if (const std::optional<ModelFiles> model = model_to_explain(o)) {
+  if (const auto model = model_to_explain(o, false)) {
     const ExplainedText text = explained_text(model->decoder, model->tokenizer, o.text("prompt"), model->description);
-    print_story(o, explain_cache(model->decoder, text, question));
+    print_story(o, explain_cache(model->decoder, text, question), model.get());
   } else {
     print_story(o, explain_cache_example(o.integer_or("kv-heads", 2), question));
   }

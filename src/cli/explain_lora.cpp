@@ -20,7 +20,7 @@ int explain_lora_command(Arguments arguments) {
   require_usage(o.given("adapter") == o.given("model"), "expected --model DIR with --prompt TEXT and --adapter DIR together, or none of them");
   for (const char* name : {"target", "token"}) require_usage(o.given("model") || !o.given(name), "--{}: expected --model: the example has one layer", name);
 
-  if (const std::optional<ModelFiles> model = model_to_explain(o)) {
+  if (const auto model = model_to_explain(o)) {
     const AdapterFiles adapter = checked(load_adapter(o.text("adapter"), model->decoder.config));
     for (const std::string& warning : adapter.warnings) fmt::print(stderr, "note: {}\n", warning);
     LoraQuestion question;

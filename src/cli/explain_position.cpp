@@ -25,7 +25,7 @@ int explain_position_command(Arguments arguments) {
   question.layer = o.integer("layer"), question.head = o.integer("head"), question.query = o.integer_or("token", -1);
   question.exec = o.exec();
   PositionSteps steps;
-  if (const std::optional<ModelFiles> model = model_to_explain(o)) {
+  if (const auto model = model_to_explain(o)) {
     require_usage(!o.given("kind"), "--kind belongs to the example: this model has {}", choice_name(model->decoder.config.position));
     steps = explain_position(model->decoder, model->tokenizer, o.text("prompt"), question);
     steps.attention.model = model->description;

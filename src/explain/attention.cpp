@@ -9,6 +9,7 @@
 #include "glassformer/core/require.hpp"
 #include "glassformer/model/reading.hpp"
 #include "glassformer/sample/prompt.hpp"
+#include "glassformer/trace/edits.hpp"
 
 namespace glassformer {
 namespace {
@@ -18,7 +19,7 @@ template <class S>
 class OneHead : public Trace<S> {
  public:
   OneHead(Index head, Index head_dim) : head_(head), head_dim_(head_dim) {}
-  bool wants(std::string_view site) const override { return site == "attn.z"; }
+  bool wants(std::string_view site) const override { return site.ends_with("attn.z"); }
   void visit(const Site&, MatrixRef<S> z) override {
     const Matrix<S> kept = z.middleCols(head_ * head_dim_, head_dim_);
     z.setZero();
@@ -29,9 +30,25 @@ class OneHead : public Trace<S> {
   Index head_, head_dim_;
 };
 
-// The engine's attention alone, on one sequence x [T, C] from place 0.
+// A decoder's hook as far as it changes what scores are made of: the scores before scaling are not those that it edits.
 template <class S>
-Matrix<S> attend(const AttentionParams<S>& p, const Matrix<S>& x, const Exec& exec, Trace<S>* trace) {
+class BeforeScores : public Trace<S> {
+ public:
+  explicit BeforeScores(Trace<S>* hook) : hook_(hook) {}
+  bool wants(std::string_view site) const override {
+    return hook_ && !site.ends_with("attn_scores") && !site.ends_with("pattern") && hook_->wants(site);
+  }
+  void visit(const Site& site, MatrixRef<S> value) override { hook_->visit(site, value); }
+
+ private:
+  Trace<S>* hook_;
+};
+
+// The engine's attention alone, on one sequence x [T, C] from place 0. Its sites have the prefix that they have in the decoder.
+template <class S>
+Matrix<S> attend(const AttentionParams<S>& p, const Matrix<S>& x, const Exec& exec, const std::string& prefix, Trace<S>* hook,
+                 Trace<S>* last) {
+  TraceChain<S> trace(hook, last);
   Workspace workspace;
   const Index starts[2] = {0, x.rows()};
   std::vector<Index> places(static_cast<std::size_t>(x.rows()));
@@ -40,7 +57,8 @@ Matrix<S> attend(const AttentionParams<S>& p, const Matrix<S>& x, const Exec& ex
   pass.exec = exec;
   pass.starts = starts;
   pass.places = places;
-  pass.trace = trace;
+  pass.trace = &trace;
+  pass.prefix = prefix;
   pass.workspace = &workspace;
   Matrix<S> y(x.rows(), x.cols());
   attention_forward<S>(p, pass, x, y, nullptr);
@@ -49,14 +67,17 @@ Matrix<S> attend(const AttentionParams<S>& p, const Matrix<S>& x, const Exec& ex
 
 // The scores with later steps switched off: neither mask nor ALiBi unless asked, and this factor.
 template <class S>
-Matrix<double> scores_before(AttentionParams<S> p, const Matrix<S>& x, const AttentionQuestion& question, double scale, bool biased) {
+Matrix<double> scores_before(AttentionParams<S> p, const Matrix<S>& x, const AttentionQuestion& question, const std::string& prefix,
+                             Trace<S>* hook, double scale, bool biased) {
   p.config.core.scale = scale;
   p.config.core.causal = false;
   p.config.core.window = 0;
   if (!biased) p.config.core.slopes.clear();
-  Recorder<S> recorder({"attn.attn_scores"});
-  attend<S>(p, x, question.exec, &recorder);
-  return recorder.at("attn.attn_scores", 0, question.head).template cast<double>();
+  const std::string site = fmt::format("{}attn.attn_scores", prefix);
+  Recorder<S> recorder({site});
+  BeforeScores<S> before(hook);
+  attend<S>(p, x, question.exec, prefix, &before, &recorder);
+  return recorder.at(site, 0, question.head).template cast<double>();
 }
 
 void tell_shapes(const AttentionConfig& c, bool rotated, const AttentionQuestion& question, AttentionSteps& s) {
@@ -109,7 +130,7 @@ void tell_query(Index place, AttentionSteps& s) {
 // What a trace saw of the real pass, at sites behind `prefix`; then the steps inside it.
 template <class S>
 void tell_steps(const AttentionParams<S>& p, const Recorder<S>& seen, const std::string& prefix, const Matrix<S>& x, const Matrix<S>& y,
-                const AttentionQuestion& question, AttentionSteps& s) {
+                const AttentionQuestion& question, Trace<S>* hook, AttentionSteps& s) {
   const Index D = s.head_dim;
   const auto columns = [&](const char* site, Index head) -> Matrix<double> {
     return seen.at(prefix + site).middleCols(head * D, D).template cast<double>();
@@ -118,9 +139,9 @@ void tell_steps(const AttentionParams<S>& p, const Recorder<S>& seen, const std:
   s.x = x.template cast<double>(), s.output = y.template cast<double>();
   s.q = columns("attn.q", s.head), s.k = columns("attn.k", s.kv_head), s.v = columns("attn.v", s.kv_head);
   if (s.rotated) s.rot_q = columns("attn.rot_q", s.head), s.rot_k = columns("attn.rot_k", s.kv_head);
-  s.products = scores_before<S>(p, x, question, 1, false);
-  s.scaled = scores_before<S>(p, x, question, s.scale, false);
-  if (s.slope != 0) s.biased = scores_before<S>(p, x, question, s.scale, true);
+  s.products = scores_before<S>(p, x, question, prefix, hook, 1, false);
+  s.scaled = scores_before<S>(p, x, question, prefix, hook, s.scale, false);
+  if (s.slope != 0) s.biased = scores_before<S>(p, x, question, prefix, hook, s.scale, true);
   s.scores = seen.at(prefix + "attn.attn_scores", 0, s.head).template cast<double>();
   s.pattern = seen.at(prefix + "attn.pattern", 0, s.head).template cast<double>();
   s.z = columns("attn.z", s.head);
@@ -128,7 +149,7 @@ void tell_steps(const AttentionParams<S>& p, const Recorder<S>& seen, const std:
   AttentionParams<S> without_bias = p;
   without_bias.out.bias = {};
   OneHead<S> one_head(s.head, D);
-  s.share = attend<S>(without_bias, x, question.exec, &one_head).template cast<double>();
+  s.share = attend<S>(without_bias, x, question.exec, prefix, hook, &one_head).template cast<double>();
   tell_weights(p, s);
 }
 
@@ -158,15 +179,17 @@ struct Example {
 }  // namespace
 
 template <class S>
-AttentionSteps explain_attention(const AttentionParams<S>& p, const Matrix<S>& x, std::vector<std::string> tokens, const AttentionQuestion& question) {
+AttentionSteps explain_attention(const AttentionParams<S>& p, const Matrix<S>& x, std::vector<std::string> tokens,
+                                 const AttentionQuestion& question) {
   const Index T = x.rows();
-  require(T > 0 && T == static_cast<Index>(tokens.size()), "attention: expected a row of x for each token, found {} and {}", T, tokens.size());
+  require(T > 0 && T == static_cast<Index>(tokens.size()), "attention: expected a row of x for each token, found {} and {}", T,
+          tokens.size());
   AttentionSteps s;
   s.tokens = std::move(tokens);
   tell_shapes(p.config, p.rope != nullptr, question, s);
   Recorder<S> seen(sites(""));
-  const Matrix<S> y = attend<S>(p, x, question.exec, &seen);
-  tell_steps<S>(p, seen, "", x, y, question, s);
+  const Matrix<S> y = attend<S>(p, x, question.exec, "", nullptr, &seen);
+  tell_steps<S>(p, seen, "", x, y, question, nullptr, s);
   tell_query(question.query == -1 ? T - 1 : question.query, s);
   return s;
 }
@@ -209,7 +232,7 @@ AttentionSteps explain_attention(const Decoder<S>& m, std::span<const Token> ids
   const char* input = m.config.placement == NormPlacement::pre ? "ln1.normalized" : "resid_pre";
   Recorder<S> seen(sites(prefix, {input, "attn_out"}));
   decoder_read<S>(m, ids, {.exec = question.exec, .trace = &seen});
-  tell_steps<S>(p, seen, prefix, seen.at(prefix + input), seen.at(prefix + "attn_out"), question, s);
+  tell_steps<S>(p, seen, prefix, seen.at(prefix + input), seen.at(prefix + "attn_out"), question, m.hook.get(), s);
   tell_query(question.query == -1 ? T - 1 : question.query, s);
   return s;
 }

@@ -31,13 +31,14 @@ void check(const ModelConfig& c, const WhatIf& w) {
 }
 
 // Adds to `edits` what the model has at these sites when it reads the text.
-void record_patches(const Decoder<float>& m, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec, Edits<float>& edits) {
+void record_patches(const Decoder<float>& m, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec, bool once,
+                    Edits<float>& edits) {
   const Prompt text = read_prompt(m.config, tokenizer, w.patch_text);
   const Index T = static_cast<Index>(text.ids.size());
   require(w.patch_token < T, "patch token: expected 0 … {}, as the other text has {} tokens, found {}", T - 1, T, w.patch_token);
   Recorder<float> seen({w.patches.begin(), w.patches.end()});
   decoder_read<float>(m, text.ids, {.exec = exec, .trace = &seen});
-  for (const auto& [site, value] : seen.values()) edits.add({.site = site, .patch = value, .row = w.patch_token, .once = true});
+  for (const auto& [site, value] : seen.values()) edits.add({.site = site, .patch = value, .row = w.patch_token, .once = once});
 }
 
 std::vector<std::size_t> most_probable(const Vector<double>& p, std::size_t count) {
@@ -67,14 +68,14 @@ std::string what_if_text(const WhatIf& w) {
   return out.empty() ? "nothing was changed" : out;
 }
 
-Intervention::Intervention(Decoder<float>& model, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec)
+Intervention::Intervention(Decoder<float>& model, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec, bool once)
     : model_(model), hook_before_(model.hook), edits_(std::make_shared<Edits<float>>()) {
   check(model.config, w);
   const Index D = model.config.head_dim;
   for (const auto& [layer, head] : w.heads)
     edits_->add({.site = {fmt::format("blocks.{}.attn.z", layer)}, .factor = 0, .first_column = head * D, .columns = D});
   for (const auto& [site, factor] : w.scales) edits_->add({.site = {site}, .factor = static_cast<float>(factor)});
-  if (!w.patches.empty()) record_patches(model, tokenizer, w, exec, *edits_);
+  if (!w.patches.empty()) record_patches(model, tokenizer, w, exec, once, *edits_);
   for (BlockParams<float>& block : model.blocks) {
     ops::AttentionShape& core = block.attention.config.core;
     attention_before_.push_back(core);
@@ -139,7 +140,7 @@ Story what_if_story(Decoder<float>& m, const Tokenizer& tokenizer, std::string_v
   story.opening = read.notes;
   const Reaction before = reaction(m, read.ids, options.exec);
   const Generation plain = generate(m, tokenizer, prompt, options);
-  Intervention change(m, tokenizer, what, options.exec);
+  Intervention change(m, tokenizer, what, options.exec, true);
   const Reaction after = reaction(m, read.ids, options.exec);
   change.rearm();
   if (what.no_mask) options.use_cache = false;

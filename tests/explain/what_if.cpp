@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "glassformer/explain/attention.hpp"
 #include "glassformer/model/reading.hpp"
 #include "glassformer/plot/text.hpp"
 #include "glassformer/sample/prompt.hpp"
@@ -81,11 +82,16 @@ TEST_CASE("what if: each change does what it says, and is gone afterwards to the
 TEST_CASE("what if: a patch of the whole stream makes the model answer the other text; of one token, only from there") {
   Decoder<float> m = model_of();
   const Matrix<float> a = logits(m, "so it goes"), b = logits(m, "on we went");
-  Intervention change(m, bytes(), {.patches = {"blocks.0.resid_post"}, .patch_text = "on we went"});
+  Intervention change(m, bytes(), {.patches = {"blocks.0.resid_post"}, .patch_text = "on we went"}, {}, true);
   CHECK(test::relative_error(logits(m, "so it goes"), b) < 1e-6);
   CHECK(test::relative_error(logits(m, "so it goes"), a) < 1e-6);  // it acts once
   change.rearm();
   CHECK_THROWS_WITH_AS(logits(m, "so it"), "blocks.0.resid_post: the patch is [10, 16], the value is [5, 16]", std::invalid_argument);
+  {
+    Decoder<float> always = model_of();
+    const Intervention again(always, bytes(), {.patches = {"blocks.0.resid_post"}, .patch_text = "on we went"});
+    for (int pass = 0; pass < 2; ++pass) CHECK(test::relative_error(logits(always, "so it goes"), b) < 1e-6);
+  }
   Decoder<float> one = model_of();
   const Intervention at(one, bytes(), {.patches = {"blocks.0.resid_post"}, .patch_text = "on we went", .patch_token = 6});
   const Matrix<float> mixed = logits(one, "so it goes");
@@ -104,7 +110,7 @@ TEST_CASE("what if: a scores' patch goes to its own head and sequence") {
 TEST_CASE("what if: the story has loss, next tokens and text of both") {
   Decoder<float> m = model_of();
   GenerateOptions options;
-  options.max_tokens = 12, options.sampling.temperature = 0;
+  options.max_tokens = 12, options.sampling.temperature = 1;
   const Story same = what_if_story(m, bytes(), "so it goes", {}, options);
   CHECK(same.number("kl_nats") == 0);
   CHECK(same.number("loss_before_nats") == same.number("loss_after_nats"));
@@ -120,6 +126,20 @@ TEST_CASE("what if: the story has loss, next tokens and text of both") {
     std::istringstream text(story_text(story, plot::Colour::none, width));
     for (std::string line; std::getline(text, line);) CHECK_MESSAGE(plot::display_width(line) <= width, line);
   }
+}
+
+TEST_CASE("what if: attention explained with a change tells of the changed one, and adds up") {
+  Decoder<float> m = model_of();
+  const AttentionSteps plain = explain_attention(m, bytes(), "so it goes", {.layer = 1, .head = 2});
+  const Intervention change(m, bytes(), {.heads = {{0, 1}}, .scales = {{"blocks.1.attn.q", 3}}, .softmax_temperature = 2});
+  const AttentionSteps steps = explain_attention(m, bytes(), "so it goes", {.layer = 1, .head = 2});
+  CHECK(steps.deviation < 2e-6);
+  CHECK(plain.deviation < 2e-6);
+  CHECK(steps.scale == doctest::Approx(plain.scale / 2));
+  CHECK(test::relative_error(steps.products, plain.products) > 1e-3);
+  // A head that is cut adds nothing.
+  const AttentionSteps cut = explain_attention(m, bytes(), "so it goes", {.layer = 0, .head = 1});
+  CHECK(cut.share.cwiseAbs().maxCoeff() == 0);
 }
 
 TEST_CASE("what if: what does not exist is answered with what does") {

@@ -29,12 +29,12 @@ struct WhatIf {
 // "without head 2 of layer 1; blocks.0.mlp_out times 0.5": a sentence without a full stop.
 std::string what_if_text(const WhatIf&);
 
-// The change, put on a model as long as this lives: its hook and its attention's settings. Patches act in the first pass that they meet
-// (rearm: again). Throws std::invalid_argument naming the valid ones for a layer, head, site or token that does not exist, a factor or a
-// temperature that makes no sense, patches without a text.
+// The change, put on a model as long as this lives: its hook and its attention's settings. Patches act in every pass, or `once`: in the
+// first that meets them, the reading of a prompt and not the decoding after it (rearm: again). Throws std::invalid_argument naming the
+// valid ones for a layer, head, site or token that does not exist, a factor or a temperature that makes no sense, patches without a text.
 class Intervention {
  public:
-  Intervention(Decoder<float>&, const Tokenizer&, const WhatIf&, const Exec& = {});
+  Intervention(Decoder<float>&, const Tokenizer&, const WhatIf&, const Exec& = {}, bool once = false);
   ~Intervention();
   Intervention(Intervention&&) = delete;
   void rearm() { edits_->rearm(); }
