@@ -79,6 +79,7 @@ int eval_command(Arguments arguments) {
   o.example("glassformer eval --model model --data other-stories.txt");
   if (!o.parse(arguments)) return 0;
 
+  const WhatIf what = what_if(o, false);
   ModelFiles files = checked(load_model(o.text("model")));
   std::optional<AdapterFiles> adapter;
   if (o.given("adapter")) {
@@ -95,7 +96,6 @@ int eval_command(Arguments arguments) {
 
   const auto measure = [&] { return measured(files, ids, context, o.integer("agreement"), o.seed(), o.exec()); };
   std::vector<Measurement> columns = {measure()};
-  const WhatIf what = what_if(o, false);
   if (!what.empty()) {
     const Intervention change(files.decoder, files.tokenizer, what);
     columns.push_back(measure());

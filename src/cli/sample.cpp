@@ -64,6 +64,7 @@ int sample_command(Arguments arguments) {
   Options o = declare();
   if (!o.parse(arguments)) return 0;
   GenerateOptions options = generate_options(o);
+  const WhatIf what = what_if(o);
   ModelFiles files = checked(load_model(o.text("model")));
   std::optional<AdapterFiles> adapter;
   if (o.given("adapter")) {
@@ -72,15 +73,15 @@ int sample_command(Arguments arguments) {
     files.warnings.insert(files.warnings.end(), adapter->warnings.begin(), adapter->warnings.end());
   }
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
+  if (!what.empty()) {
+    print_story(o, what_if_story(files.decoder, files.tokenizer, o.text("prompt"), what, options));
+    return 0;
+  }
   fmt::print(stderr, "{}\n", files.description);
   tell_loss(files.metadata);
 
   const std::string prompt = o.text("prompt");
   (void)files.tokenizer.encode(prompt);  // throws before anything is printed when the tokenizer lacks a character of it
-  if (const WhatIf what = what_if(o); !what.empty()) {
-    print_story(o, what_if_story(files.decoder, files.tokenizer, prompt, what, options));
-    return 0;
-  }
   if (!o.json()) {
     print_output(prompt);
     options.on_text = [](std::string_view piece) {
