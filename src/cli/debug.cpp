@@ -20,7 +20,9 @@ namespace {
 constexpr Index kWidth = 80;
 
 Options declare() {
-  Options o("debug", "Learning by repair: runs the engine with a planted mistake, shows the symptom, and lets you find it. Without --fault, the list.");
+  Options o(
+      "debug",
+      "Learning by repair: runs the engine with a planted mistake, shows the symptom, and lets you find it. Without --fault, the list.");
   o.text("fault", "N", "number of the fault, or random (0) to have --seed pick one");
   o.path("model", "DIR", "plant it in this model (evaluation, cache and sampling only); a small one is trained unless given");
   o.common(kSeed | kThreads | kJson);
@@ -48,8 +50,8 @@ Index chosen(const std::string& text, std::uint64_t seed) {
   Index n = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
   const bool numeric = !text.empty() && error == std::errc() && end == text.data() + text.size();
-  require_usage(text == "random" || (numeric && n >= 0 && n <= count), "--fault: expected a number from 1 to {}, 0 or random, found {}", count,
-                text.empty() ? "nothing" : text);
+  require_usage(text == "random" || (numeric && n >= 0 && n <= count), "--fault: expected a number from 1 to {}, 0 or random, found {}",
+                count, text.empty() ? "nothing" : text);
   return n > 0 ? n : 1 + static_cast<Index>(random_below(RandomStream{seed}.at("fault"), 0, static_cast<std::uint64_t>(count)));
 }
 
@@ -61,7 +63,8 @@ Rig rig_of(const Options& o) {
     rig = make_rig(model.decoder, model.tokenizer, o.seed());
   } else {
     ProgressLine progress;
-    rig = make_rig(o.seed(), [&](Index step, Index steps) { progress.update(fmt::format("training a small model: step {} of {}", step, steps)); });
+    rig = make_rig(o.seed(),
+                   [&](Index step, Index steps) { progress.update(fmt::format("training a small model: step {} of {}", step, steps)); });
   }
   rig.training.exec = rig.writing.exec = o.exec();
   return rig;

@@ -18,7 +18,8 @@ inline bool site_matches(std::string_view pattern, std::string_view site) {
   return dot != std::string_view::npos && site.substr(dot + 1) == pattern.substr(any.size());
 }
 
-template <class S> class FaultEdits : public Trace<S> {
+template <class S>
+class FaultEdits : public Trace<S> {
  public:
   using Edit = std::function<void(const Site&, MatrixRef<S>)>;
   // `hidden`: a value is only laid out otherwise here, and put back at a later site: who looks on sees it before.

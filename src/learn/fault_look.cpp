@@ -56,8 +56,10 @@ std::vector<Law> pattern_laws(const Seen& s) {
 std::vector<Law> score_laws(const Seen& s, Index sequence, Index head) {
   if (s.config().position == Position::alibi) return {};
   const char* prefix = s.config().position == Position::rope ? "attn.rot_" : "attn.";
-  const Index D = s.config().head_dim, group = head / (s.config().heads / s.config().kv_heads), begin = s.begin(sequence), T = s.length(sequence);
-  const Matrix<float> q = s.of(std::string(prefix) + "q").block(begin, head * D, T, D), k = s.of(std::string(prefix) + "k").block(begin, group * D, T, D);
+  const Index D = s.config().head_dim, group = head / (s.config().heads / s.config().kv_heads), begin = s.begin(sequence),
+              T = s.length(sequence);
+  const Matrix<float> q = s.of(std::string(prefix) + "q").block(begin, head * D, T, D),
+                      k = s.of(std::string(prefix) + "k").block(begin, group * D, T, D);
   Matrix<float> expected(T, T);
   ops::multiply_nt<float>(1 / std::sqrt(static_cast<float>(D)), q, k, 0, expected, {});
   double deviation = 0;
@@ -74,7 +76,8 @@ std::vector<Law> z_laws(const Seen& s) {
     double deviation = 0;
     for (Index i = 0; i < s.look.batch.sequences(); ++i) {
       Matrix<float> expected(s.length(i), D);
-      ops::multiply_nn<float>(1, s.of("attn.pattern", i, h), s.of("attn.v").block(s.begin(i), h / share * D, s.length(i), D), 0, expected, {});
+      ops::multiply_nn<float>(1, s.of("attn.pattern", i, h), s.of("attn.v").block(s.begin(i), h / share * D, s.length(i), D), 0, expected,
+                              {});
       deviation = std::max(deviation, apart(s.x.block(s.begin(i), h * D, s.length(i), D), expected));
     }
     all.push_back({fmt::format("head {}: its pattern times v of key-value head {}", h, h / share), deviation});
@@ -104,7 +107,8 @@ std::vector<Law> norm_laws(const Seen& s, const NormParams<float>& p) {
   const auto C = static_cast<float>(x.cols());
   const Vector<float> mean = x.rowwise().sum().transpose() / C, square = x.rowwise().squaredNorm().transpose() / C;
   std::vector<Law> all;
-  if (s.config().norm == ops::Norm::layer) all.push_back({"before gain and bias a row has mean 0", static_cast<double>(mean.cwiseAbs().maxCoeff())});
+  if (s.config().norm == ops::Norm::layer)
+    all.push_back({"before gain and bias a row has mean 0", static_cast<double>(mean.cwiseAbs().maxCoeff())});
   all.push_back({"and mean square 1", static_cast<double>((square.array() - 1).abs().maxCoeff())});
   return all;
 }
@@ -190,7 +194,8 @@ std::vector<Law> laws_of(const Rig& rig, const Look& look, const Site& at, const
     } else {
       ops::embedding_forward<float>(rig.model.embed, look.batch.inputs, expected, {});
     }
-    return {{head_site ? "ln_final.normalized times the embedding's rows (tied)" : "the embedding's row of each token", apart(*value, expected)}};
+    return {{head_site ? "ln_final.normalized times the embedding's rows (tied)" : "the embedding's row of each token",
+             apart(*value, expected)}};
   }
   return {};
 }
@@ -239,7 +244,8 @@ Look look_at(Rig& rig, Probe probe, bool decode, std::uint64_t number) {
   pass.training = rig.evaluates_as_training, pass.random = RandomStream{rig.training.seed}.at("look").at(number);
   DecoderSaved<float> saved;
   DecoderGrads<float> grads = make_gradients(rig.model);
-  decoder_loss<float>(rig.model, pass, look.batch.inputs, look.batch.targets, &saved, &grads, 1.0F / static_cast<float>(look.batch.scored()));
+  decoder_loss<float>(rig.model, pass, look.batch.inputs, look.batch.targets, &saved, &grads,
+                      1.0F / static_cast<float>(look.batch.scored()));
   for (const auto& [site, value] : look.album.values()) look.laws[site] = laws_of(rig, look, site, &value);
   if (adapted) detach(rig.model);
   if (training) restore(rig.model, weights);

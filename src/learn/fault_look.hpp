@@ -30,8 +30,8 @@ struct Law {
 
 struct Look {
   Album album;
-  Batch batch;           // what was read
-  bool decode = false;   // token by token: no gradients and no laws
+  Batch batch;                            // what was read
+  bool decode = false;                    // token by token: no gradients and no laws
   std::map<Site, std::vector<Law>> laws;  // what theory expects of a site's values, given those before it: by the engine's operations
 };
 // Two documents forward and backward (with the fresh weights and a training batch, where the fault shows in training; with the adapter,

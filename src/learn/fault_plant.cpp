@@ -14,15 +14,19 @@ namespace {
 // Where a fault may act.
 struct Plan {
   Rig& rig;
-  FaultEdits<float>& passes;                          // every pass
-  FaultEdits<float>& writing;                         // passes that write text
-  FaultEdits<float>& drawing;                         // those whose logits are drawn from
+  FaultEdits<float>& passes;                      // every pass
+  FaultEdits<float>& writing;                     // passes that write text
+  FaultEdits<float>& drawing;                     // those whose logits are drawn from
   std::vector<std::shared_ptr<void>>& keepsakes;  // what must live as long as the fault
   const ModelConfig& config() const { return rig.model.config; }
 };
 
-template <class S> std::shared_ptr<std::map<Site, Matrix<S>>> notes() { return std::make_shared<std::map<Site, Matrix<S>>>(); }
-template <class F> void each_core(Plan& p, F&& change) {
+template <class S>
+std::shared_ptr<std::map<Site, Matrix<S>>> notes() {
+  return std::make_shared<std::map<Site, Matrix<S>>>();
+}
+template <class F>
+void each_core(Plan& p, F&& change) {
   for (auto& block : p.rig.model.blocks) change(block.attention.config.core);
 }
 std::string last_block(const ModelConfig& c) { return fmt::format("blocks.{}.", c.layers - 1); }
@@ -47,7 +51,9 @@ void mask_one_off(Plan& p) {
 // softmax over the queries of each key: the columns of the scores sum to 1, and not the rows.
 void softmax_axis(Plan& p) {
   const auto scores = notes<float>();
-  p.passes.at("blocks.*.attn.attn_scores", [scores](const Site& site, MatrixRef<float> value) { (*scores)[{"", site.sequence, site.head}] = value.transpose(); });
+  p.passes.at("blocks.*.attn.attn_scores", [scores](const Site& site, MatrixRef<float> value) {
+    (*scores)[{"", site.sequence, site.head}] = value.transpose();
+  });
   p.passes.at("blocks.*.attn.pattern", [scores](const Site& site, MatrixRef<float> value) {
     Matrix<float>& columns = scores->at({"", site.sequence, site.head});
     ops::softmax_forward<float>(columns, columns, {});
@@ -66,7 +72,8 @@ void permute_heads(Plan& p, const std::vector<Index>& source) {
     }
   };
   const char* q = p.rig.model.rope ? "blocks.*.attn.rot_q" : "blocks.*.attn.q";
-  p.passes.at(q, [move](const Site&, MatrixRef<float> x) { move(x, false); }, true);
+  p.passes.at(
+      q, [move](const Site&, MatrixRef<float> x) { move(x, false); }, true);
   p.passes.at("blocks.*.attn.z", [move](const Site&, MatrixRef<float> x) { move(x, true); });
 }
 
@@ -102,7 +109,8 @@ void rope_pairs(Plan& p) {
     }
   };
   for (const char* name : {"q", "k"}) {
-    p.passes.at(fmt::format("blocks.*.attn.{}", name), [lay](const Site&, MatrixRef<float> x) { lay(x, false); }, true);
+    p.passes.at(
+        fmt::format("blocks.*.attn.{}", name), [lay](const Site&, MatrixRef<float> x) { lay(x, false); }, true);
     p.passes.at(fmt::format("blocks.*.attn.rot_{}", name), [lay](const Site&, MatrixRef<float> x) { lay(x, true); });
   }
 }
@@ -156,13 +164,15 @@ void transposed(Plan& p) {
 
 // ---- backward: the same edits for training in float and for the gradient check in double
 
-template <class S> void activation_derivative(FaultEdits<S>& e) {
+template <class S>
+void activation_derivative(FaultEdits<S>& e) {
   const auto post = notes<S>();
   e.at("blocks.*.mlp.post.grad", [post](const Site&, MatrixRef<S> d) { (*post)[{}] = d; });
   e.at("blocks.*.mlp.pre.grad", [post](const Site&, MatrixRef<S> d) { d = post->at({}); });
 }
 
-template <class S> void rope_backward(FaultEdits<S>& e) {
+template <class S>
+void rope_backward(FaultEdits<S>& e) {
   const auto turned = notes<S>();
   for (const char* name : {"q", "k"}) {
     e.at(fmt::format("blocks.*.attn.rot_{}.grad", name), [turned, name](const Site&, MatrixRef<S> d) { (*turned)[{name}] = d; });
@@ -170,15 +180,19 @@ template <class S> void rope_backward(FaultEdits<S>& e) {
   }
 }
 
-template <class S> void loss_sum(FaultEdits<S>& e) {
+template <class S>
+void loss_sum(FaultEdits<S>& e) {
   e.at("logits.grad", [](const Site&, MatrixRef<S> d) {  // a row that is not scored is zero
     d *= static_cast<S>((d.rowwise().squaredNorm().array() > 0).template cast<S>().sum());
   });
 }
 
-template <class S> using Backward = void (*)(FaultEdits<S>&);
-template <class S> const std::map<std::string_view, Backward<S>>& backward_faults() {
-  static const std::map<std::string_view, Backward<S>> all = {{"gelu", activation_derivative<S>}, {"unturned", rope_backward<S>}, {"sum", loss_sum<S>}};
+template <class S>
+using Backward = void (*)(FaultEdits<S>&);
+template <class S>
+const std::map<std::string_view, Backward<S>>& backward_faults() {
+  static const std::map<std::string_view, Backward<S>> all = {
+      {"gelu", activation_derivative<S>}, {"unturned", rope_backward<S>}, {"sum", loss_sum<S>}};
   return all;
 }
 
@@ -259,10 +273,11 @@ void top_p(Plan& p) {
 
 const std::map<std::string_view, void (*)(Plan&)>& faults_by_id() {
   static const std::map<std::string_view, void (*)(Plan&)> all = {
-      {"scale", scale},         {"next", mask_one_off},   {"axis", softmax_axis},       {"groups", grouped_heads}, {"head", head_off},
-      {"pairs", rope_pairs},    {"place", decode_place},  {"stale", stale_row},         {"residual", residual},    {"epsilon", epsilon},
-      {"untied", untied},       {"transposed", transposed}, {"uncleared", uncleared},   {"rate", huge_rate},       {"targets", targets_by_two},
-      {"bounds", bounds},       {"start", start_token},   {"alpha", alpha},             {"dropout", dropout},      {"temperature", temperature_twice},
+      {"scale", scale},         {"next", mask_one_off}, {"axis", softmax_axis},      {"groups", grouped_heads},
+      {"head", head_off},       {"pairs", rope_pairs},  {"place", decode_place},     {"stale", stale_row},
+      {"residual", residual},   {"epsilon", epsilon},   {"untied", untied},          {"transposed", transposed},
+      {"uncleared", uncleared}, {"rate", huge_rate},    {"targets", targets_by_two}, {"bounds", bounds},
+      {"start", start_token},   {"alpha", alpha},       {"dropout", dropout},        {"temperature", temperature_twice},
       {"nucleus", top_p}};
   return all;
 }

@@ -35,7 +35,7 @@ void add_evaluation(const Rig& rig, Symptom& s) {
   s.readings.push_back({"right first choices", 100 * static_cast<double>(loss.correct) / static_cast<double>(loss.count), "%", 1});
 }
 
-double mean_of_last(const std::vector<StepReport>& steps, std::size_t n, double StepReport::* field) {
+double mean_of_last(const std::vector<StepReport>& steps, std::size_t n, double StepReport::*field) {
   const std::size_t count = std::min(n, steps.size());
   double sum = 0;
   for (std::size_t i = steps.size() - count; i < steps.size(); ++i) sum += steps[i].*field;
@@ -69,8 +69,10 @@ Symptom measure_cache(const Rig& rig) {
   const auto same = std::mismatch(with.text.begin(), with.text.end(), without.text.begin(), without.text.end()).first - with.text.begin();
   const bool equal = with.text == without.text;
   s.readings.push_back({"largest difference of logits, prompt", static_cast<double>(apart.topRows(prefill).maxCoeff()), "", 6});
-  s.readings.push_back({"the same, the tokens written after it", static_cast<double>(apart.bottomRows(apart.rows() - prefill).maxCoeff()), "", 6});
-  s.readings.push_back({"bytes until the texts differ", equal ? static_cast<double>(without.text.size()) : static_cast<double>(same), equal ? "(never)" : "", 0});
+  s.readings.push_back(
+      {"the same, the tokens written after it", static_cast<double>(apart.bottomRows(apart.rows() - prefill).maxCoeff()), "", 6});
+  s.readings.push_back({"bytes until the texts differ", equal ? static_cast<double>(without.text.size()) : static_cast<double>(same),
+                        equal ? "(never)" : "", 0});
   add_evaluation(rig, s);
   s.texts.emplace_back("greedy, with the cache", rig.prompt + with.text);
   s.texts.emplace_back("greedy, without", rig.prompt + without.text);
@@ -123,7 +125,8 @@ Symptom measure_beginning(const Rig& rig) {
     tokens += static_cast<double>(rig.tokenizer.encode(rest).size());
   }
   s.readings.push_back({"loss of a text's letters 2 to 8", nats / tokens, "nats"});
-  for (const char* prompt : {"m", "t"}) s.texts.emplace_back(fmt::format("greedy after \"{}\"", prompt), prompt + write(rig, prompt, true, 0).text);
+  for (const char* prompt : {"m", "t"})
+    s.texts.emplace_back(fmt::format("greedy after \"{}\"", prompt), prompt + write(rig, prompt, true, 0).text);
   return s;
 }
 
@@ -132,7 +135,8 @@ Symptom measure_drawing(const Rig& rig) {
   Symptom s;
   const Generation begun = write(rig, "", true, 0);
   const Matrix<float> logits = logits_at_once(rig, begun.prompt_ids);
-  const Distribution d = sampling_distribution({logits.row(logits.rows() - 1).data(), static_cast<std::size_t>(rig.tokenizer.vocab_size())}, begun.prompt_ids, rig.writing.sampling);
+  const Distribution d = sampling_distribution({logits.row(logits.rows() - 1).data(), static_cast<std::size_t>(rig.tokenizer.vocab_size())},
+                                               begun.prompt_ids, rig.writing.sampling);
   const auto best = std::max_element(d.probability.begin(), d.probability.end()) - d.probability.begin();
   GenerateOptions options = rig.writing;
   options.max_tokens = 1;
@@ -181,14 +185,22 @@ double Symptom::at(std::string_view name) const {
 
 Symptom measure(Rig& rig, Probe probe) {
   switch (probe) {
-    case Probe::training: return measure_training(rig);
-    case Probe::cache: return measure_cache(rig);
-    case Probe::adapter: return measure_adapter(rig);
-    case Probe::neighbours: return measure_neighbours(rig);
-    case Probe::beginning: return measure_beginning(rig);
-    case Probe::drawing: return measure_drawing(rig);
-    case Probe::repetition: return measure_repetition(rig);
-    case Probe::evaluation: break;
+    case Probe::training:
+      return measure_training(rig);
+    case Probe::cache:
+      return measure_cache(rig);
+    case Probe::adapter:
+      return measure_adapter(rig);
+    case Probe::neighbours:
+      return measure_neighbours(rig);
+    case Probe::beginning:
+      return measure_beginning(rig);
+    case Probe::drawing:
+      return measure_drawing(rig);
+    case Probe::repetition:
+      return measure_repetition(rig);
+    case Probe::evaluation:
+      break;
   }
   Symptom s;
   add_evaluation(rig, s);

@@ -61,7 +61,8 @@ void train_adapter(Rig& rig, Index steps) {
   const RandomStream stream = RandomStream{options.seed}.at("adapter");
   for (Index s = 0; s < steps; ++s) {
     trainer.step([&](Index step, Index) {
-      return random_batch(rig.other, options.batch, rig.model.config.context, stream, static_cast<std::uint64_t>(step), document_separator(rig.model.config));
+      return random_batch(rig.other, options.batch, rig.model.config.context, stream, static_cast<std::uint64_t>(step),
+                          document_separator(rig.model.config));
     });
   }
   detach(rig.model);
@@ -72,7 +73,8 @@ void train_adapter(Rig& rig, Index steps) {
 Rig make_rig(std::uint64_t seed, const std::function<void(Index, Index)>& progress) {
   Rig rig;
   const RandomStream stream = RandomStream{seed}.at("rig");
-  const std::vector<std::string> train_text = documents(kTales, 1500, stream.at("train")), val_text = documents(kTales, 48, stream.at("val"));
+  const std::vector<std::string> train_text = documents(kTales, 1500, stream.at("train")),
+                                 val_text = documents(kTales, 48, stream.at("val"));
   const std::vector<std::string> other_text = documents(kOrders, 300, stream.at("other"));
   std::string alphabet = "\n";
   for (const auto* texts : {&train_text, &other_text}) {
@@ -98,7 +100,9 @@ Rig make_rig(std::uint64_t seed, const std::function<void(Index, Index)>& progre
   Trainer<float> trainer(rig.model, rig.training);
   const RandomStream batches = RandomStream{seed}.at("batches");
   for (Index s = 0; s < rig.training.steps; ++s) {
-    trainer.step([&](Index step, Index) { return random_batch(rig.train, rig.training.batch, c.context, batches, static_cast<std::uint64_t>(step), c.bos); });
+    trainer.step([&](Index step, Index) {
+      return random_batch(rig.train, rig.training.batch, c.context, batches, static_cast<std::uint64_t>(step), c.bos);
+    });
     if (progress) progress(s + 1, rig.training.steps);
   }
   train_adapter(rig, 80);
@@ -168,7 +172,8 @@ TrainingRun train(Rig& rig) {
   try {
     for (Index s = 0; s < rig.training.steps; ++s) {
       run.steps.push_back(trainer.step([&](Index step, Index) {
-        Batch batch = random_batch(rig.train, rig.training.batch, c.context, stream, static_cast<std::uint64_t>(step), document_separator(c));
+        Batch batch =
+            random_batch(rig.train, rig.training.batch, c.context, stream, static_cast<std::uint64_t>(step), document_separator(c));
         if (rig.collate) rig.collate(batch);
         return batch;
       }));

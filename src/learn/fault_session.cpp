@@ -82,13 +82,15 @@ std::string FaultSession::State::guess(std::string_view text) {
   if (meant != &fault) return wrapped(fmt::format("No, this is in order. (Understood: {}.)", meant->title), "  ");
   found = true;
   finish();
-  return fmt::format("  Yes{}.\n\n", hints == 0 ? ", and without a hint" : fmt::format(", with {} hint{}", hints, hints == 1 ? "" : "s")) + answer();
+  return fmt::format("  Yes{}.\n\n", hints == 0 ? ", and without a hint" : fmt::format(", with {} hint{}", hints, hints == 1 ? "" : "s")) +
+         answer();
 }
 
 std::string FaultSession::State::answer() const {
   std::string all = wrapped(fmt::format("Fault {}: {}.", fault.number, fault.title), "  ") + wrapped(fault.answer, "  ") + "\n";
   all += wrapped(fmt::format("Where it would live: {}", fault.file), "  ") + wrapped(fault.line, "    ");
-  return all + wrapped(fmt::format("The test that would have caught it: {}", fault.test_file), "  ") + wrapped(fmt::format("\"{}\"", fault.test), "    ");
+  return all + wrapped(fmt::format("The test that would have caught it: {}", fault.test_file), "  ") +
+         wrapped(fmt::format("\"{}\"", fault.test), "    ");
 }
 
 FaultSession::FaultSession(Rig& rig, const Fault& fault, Index width) : state_(new State{rig, fault, width, {}, {}, nullptr}) {
@@ -110,7 +112,9 @@ std::string FaultSession::prompt() const { return state_->asked ? "which one> " 
 
 std::string FaultSession::opening() const {
   return state_->tell_symptom() + "\n" +
-         state_->wrapped("One thing in this engine is wrong. Find it: sites, trace, eval and gradcheck look, hint helps, guess ends it; help lists all commands.");
+         state_->wrapped(
+             "One thing in this engine is wrong. Find it: sites, trace, eval and gradcheck look, hint helps, guess ends it; help lists all "
+             "commands.");
 }
 
 std::string FaultSession::reply(std::string_view line) {
@@ -139,9 +143,12 @@ std::string FaultSession::reply(std::string_view line) {
   if (command == "guess") return s.guess(rest);
   if (command == "answer" || (command == "give" && rest == "up")) return s.finish(), s.answer();
   if (command == "mode") {
-    if (rest != "full" && rest != "decode") return fmt::format("mode: expected full or decode, found {}\n", rest.empty() ? "nothing" : rest);
+    if (rest != "full" && rest != "decode")
+      return fmt::format("mode: expected full or decode, found {}\n", rest.empty() ? "nothing" : rest);
     s.decode = rest == "decode";
-    return s.wrapped(s.decode ? "A document's first half is read in one pass, the rest token by token through the cache." : "Documents are read in one pass.", "  ");
+    return s.wrapped(s.decode ? "A document's first half is read in one pass, the rest token by token through the cache."
+                              : "Documents are read in one pass.",
+                     "  ");
   }
   return s.wrapped(fmt::format("expected a command of {}, found {}", kCommands, command));
 }

@@ -53,9 +53,11 @@ std::string FaultSession::State::tell_symptom() const {
   for (std::size_t i = 0; i < symptom.readings.size(); ++i) {
     const Reading &good = log.symptom.readings[i], &bad = symptom.readings[i];
     const std::string name = bad.name + (bad.unit.empty() ? "" : ", " + bad.unit);
-    all += "  " + plot::pad_right(plot::fit(name, 46), 46) + plot::pad_left(number(good.value, good.decimals), 14) + plot::pad_left(number(bad.value, bad.decimals), 16) + "\n";
+    all += "  " + plot::pad_right(plot::fit(name, 46), 46) + plot::pad_left(number(good.value, good.decimals), 14) +
+           plot::pad_left(number(bad.value, bad.decimals), 16) + "\n";
   }
-  all += fmt::format("  {:<46}{:>14.3f}\n", fmt::format("for scale: a blind guess, ln {}", rig.model.config.vocab), std::log(static_cast<double>(rig.model.config.vocab)));
+  all += fmt::format("  {:<46}{:>14.3f}\n", fmt::format("for scale: a blind guess, ln {}", rig.model.config.vocab),
+                     std::log(static_cast<double>(rig.model.config.vocab)));
   if (rig.source_nats > 0) all += fmt::format("  {:<46}{:>14.3f}\n", "and the source's entropy: none does better", rig.source_nats);
   if (!symptom.texts.empty()) all += "\n";
   for (std::size_t i = 0; i < symptom.texts.size(); ++i) {
@@ -70,14 +72,19 @@ std::string FaultSession::State::sites() {
   const Look seen = look();
   const auto rms = rms_of(seen.album);
   const auto& before = log.rms[decode ? 1 : 0];
-  std::string all = wrapped(decode ? "One held-out document, its first half in one pass and the rest token by token through the cache. Root mean square of all values, "
-                                     "here and in a healthy engine's log:"
-                                   : fmt::format("Two documents{}, forward and backward, in the order in which sites fire. Root mean square of all values, here and "
-                                                 "in a healthy engine's log:", fault.probe == Probe::training ? " and fresh weights, as in the first step of training" : ""));
+  std::string all = wrapped(
+      decode
+          ? "One held-out document, its first half in one pass and the rest token by token through the cache. Root mean square of all "
+            "values, "
+            "here and in a healthy engine's log:"
+          : fmt::format("Two documents{}, forward and backward, in the order in which sites fire. Root mean square of all values, here and "
+                        "in a healthy engine's log:",
+                        fault.probe == Probe::training ? " and fresh weights, as in the first step of training" : ""));
   for (const std::string& name : seen.album.names()) {
     const Matrix<float>* value = seen.album.by_head(name) ? seen.album.find(name, 0, 0) : seen.album.find(name);
     const auto logged = before.find(name);
-    all += fmt::format("  {:<32} {:<20}{:>11} {:>11}\n", name, fmt::format("[{}, {}]{}", value->rows(), value->cols(), seen.album.by_head(name) ? " a head" : ""),
+    all += fmt::format("  {:<32} {:<20}{:>11} {:>11}\n", name,
+                       fmt::format("[{}, {}]{}", value->rows(), value->cols(), seen.album.by_head(name) ? " a head" : ""),
                        shown(rms.at(name)), logged == before.end() ? "" : shown(logged->second));
   }
   return all;
@@ -97,21 +104,25 @@ std::string FaultSession::State::trace(const std::vector<std::string>& words) {
     for (const std::string& n : names) {
       if (!n.ends_with(".grad") && (!n.starts_with("blocks.") || n.starts_with("blocks.0."))) valid += (valid.empty() ? "" : ", ") + n;
     }
-    return wrapped(fmt::format("trace: expected a site of {}, the same of layers up to {}, or a gradient of those that sites lists, found {}", valid, L - 1, words[1]));
+    return wrapped(
+        fmt::format("trace: expected a site of {}, the same of layers up to {}, or a gradient of those that sites lists, found {}", valid,
+                    L - 1, words[1]));
   }
   const bool by_head = seen.album.by_head(words[1]);
   Site site{words[1], by_head ? 0 : -1, by_head ? 0 : -1};
   if (words.size() > 3) {
     const auto head = whole_number(words[3]);
     if (!by_head) return fmt::format("trace: {} has no heads apart: expected SITE [ROW]\n", words[1]);
-    if (!head || *head < 0 || *head >= rig.model.config.heads) return fmt::format("trace: expected a head from 0 to {}, found {}\n", rig.model.config.heads - 1, words[3]);
+    if (!head || *head < 0 || *head >= rig.model.config.heads)
+      return fmt::format("trace: expected a head from 0 to {}, found {}\n", rig.model.config.heads - 1, words[3]);
     site.head = *head;
   }
   const Matrix<float>& value = *seen.album.find(site.name, site.sequence, site.head);
   std::optional<Index> row;
   if (words.size() > 2) {
     row = whole_number(words[2]);
-    if (!row || *row < 0 || *row >= value.rows()) return fmt::format("trace: expected a row from 0 to {}, found {}\n", value.rows() - 1, words[2]);
+    if (!row || *row < 0 || *row >= value.rows())
+      return fmt::format("trace: expected a row from 0 to {}, found {}\n", value.rows() - 1, words[2]);
   }
   return values(seen, site, value, row);
 }
@@ -131,7 +142,9 @@ std::string FaultSession::State::values(const Look& seen, const Site& site, cons
       all += "  theory: " + plot::pad_right(plot::fit(law.sentence, 52), 52) + fmt::format(" off by {}\n", shown(law.deviation));
     }
   }
-  const auto label = [&](Index n) { return n < static_cast<Index>(seen.batch.inputs.size()) ? token(seen.batch.inputs[static_cast<std::size_t>(n)]) : ""; };
+  const auto label = [&](Index n) {
+    return n < static_cast<Index>(seen.batch.inputs.size()) ? token(seen.batch.inputs[static_cast<std::size_t>(n)]) : "";
+  };
   if (row) {
     const double row_sum = static_cast<double>(x.row(*row).sum());
     all += fmt::format("  row {} ({}), sum {}:\n", *row, label(*row), shown(row_sum));
@@ -151,16 +164,22 @@ std::string FaultSession::State::values(const Look& seen, const Site& site, cons
 std::string FaultSession::State::evaluation() const {
   std::vector<double> by_place;
   const Loss loss = evaluate(rig, rig.val, static_cast<std::uint64_t>(looks), &by_place);
-  std::string all = fmt::format("  loss {} nats a token, perplexity {}, {} of {} first choices right\n", number(loss.mean()), number(std::exp(loss.mean()), 2), loss.correct, loss.count);
+  std::string all = fmt::format("  loss {} nats a token, perplexity {}, {} of {} first choices right\n", number(loss.mean()),
+                                number(std::exp(loss.mean()), 2), loss.correct, loss.count);
   if (fault.probe == Probe::training) all += "  (with the weights that a run ended with)\n";
   all += fmt::format("  {:<14}{:>12}{:>18}\n", "by place", "here", "a healthy engine");
-  for (const auto& [from, to] : std::vector<std::pair<std::size_t, std::size_t>>{{0, 1}, {1, 2}, {2, 3}, {3, 8}, {8, 16}, {16, 32}, {32, 64}, {64, 100000}}) {
+  for (const auto& [from, to] :
+       std::vector<std::pair<std::size_t, std::size_t>>{{0, 1}, {1, 2}, {2, 3}, {3, 8}, {8, 16}, {16, 32}, {32, 64}, {64, 100000}}) {
     const auto mean = [&](const std::vector<double>& x) {
       const std::size_t end = std::min(to, x.size());
-      return end <= from ? NAN : std::accumulate(x.begin() + static_cast<Index>(from), x.begin() + static_cast<Index>(end), 0.0) / static_cast<double>(end - from);
+      return end <= from ? NAN
+                         : std::accumulate(x.begin() + static_cast<Index>(from), x.begin() + static_cast<Index>(end), 0.0) /
+                               static_cast<double>(end - from);
     };
     if (from >= std::max(by_place.size(), log.by_place.size())) break;
-    const std::string place = to == from + 1 ? fmt::format("{}", from) : to > 1000 ? fmt::format("{} and later", from) : fmt::format("{} to {}", from, to - 1);
+    const std::string place = to == from + 1 ? fmt::format("{}", from)
+                              : to > 1000    ? fmt::format("{} and later", from)
+                                             : fmt::format("{} to {}", from, to - 1);
     all += fmt::format("  {:<14}{:>12}{:>18}\n", place, number(mean(by_place)), number(mean(log.by_place)));
   }
   return all;
@@ -172,7 +191,8 @@ std::string FaultSession::State::training() {
   const TrainingRun run = glassformer::train(rig);
   if (fault.probe != Probe::training) restore(rig.model, weights);
   const bool logged = !log.run.steps.empty();
-  std::string all = fmt::format("  {:>5}{:>10}{:>16}{:>10}{}\n", "step", "loss", "gradient norm", "rate", logged ? "     healthy: loss, norm" : "");
+  std::string all =
+      fmt::format("  {:>5}{:>10}{:>16}{:>10}{}\n", "step", "loss", "gradient norm", "rate", logged ? "     healthy: loss, norm" : "");
   for (std::size_t s = 1; s <= run.steps.size(); s = s < 3 ? s + 1 : s < 100 ? s * 2 : s + 1000000) {
     const std::size_t at = s * 2 > run.steps.size() ? run.steps.size() : s;  // the last line is the last step
     const StepReport& r = run.steps[at - 1];
@@ -189,21 +209,27 @@ std::string FaultSession::State::gradients() const {
   GradientCheckOptions options;
   options.config = rig.model.config;
   ModelConfig& c = options.config;
-  c.vocab = 11, c.context = 8, c.layers = std::min<Index>(c.layers, 2), c.width = 8, c.head_dim = 4, c.hidden = c.hidden > 0 ? 12 : 0, c.dropout = 0;
+  c.vocab = 11, c.context = 8, c.layers = std::min<Index>(c.layers, 2), c.width = 8, c.head_dim = 4, c.hidden = c.hidden > 0 ? 12 : 0,
+  c.dropout = 0;
   c.bos = c.eos = -1, c.prepend_bos = false;
   options.entries = 12;
   const auto mistake = backward_mistake(fault, c);
   options.trace = mistake.get();
-  std::string all = wrapped(fmt::format("A model of {} layers and width {} with this engine's choices, random weights, in double; up to {} entries of each tensor:", c.layers, c.width, options.entries));
+  std::string all = wrapped(fmt::format(
+      "A model of {} layers and width {} with this engine's choices, random weights, in double; up to {} entries of each tensor:", c.layers,
+      c.width, options.entries));
   all += fmt::format("  {:<32}{:>14}{:>14}{:>11}\n", "tensor", "|analytic|", "|numeric|", "error");
   const std::vector<TensorCheck> checks = check_gradients(options);
   Index failed = 0;
   for (const TensorCheck& check : checks) {
     const bool bad = check.error > kGradientTolerance;
     failed += bad;
-    all += fmt::format("  {:<32}{:>14}{:>14}{:>11.1e}  {}\n", check.name, shown(check.analytic_norm), shown(check.numeric_norm), check.error, bad ? "FAIL" : "pass");
+    all += fmt::format("  {:<32}{:>14}{:>14}{:>11.1e}  {}\n", check.name, shown(check.analytic_norm), shown(check.numeric_norm),
+                       check.error, bad ? "FAIL" : "pass");
   }
-  return all + (failed == 0 ? "  PASS: the backward pass is the derivative of the forward pass.\n" : fmt::format("  FAIL: {} of {} tensors are off by more than {:.0e}.\n", failed, checks.size(), kGradientTolerance));
+  return all + (failed == 0
+                    ? "  PASS: the backward pass is the derivative of the forward pass.\n"
+                    : fmt::format("  FAIL: {} of {} tensors are off by more than {:.0e}.\n", failed, checks.size(), kGradientTolerance));
 }
 
 std::string FaultSession::State::sample(std::string prompt) const {
@@ -218,7 +244,8 @@ std::string FaultSession::State::sample(std::string prompt) const {
     };
     show("greedy, with the cache", true, 0);
     show("greedy, without", false, 0);
-    show(fmt::format("drawn: temperature {}, top-p {}", rig.writing.sampling.temperature, rig.writing.sampling.top_p), true, rig.writing.sampling.temperature);
+    show(fmt::format("drawn: temperature {}, top-p {}", rig.writing.sampling.temperature, rig.writing.sampling.top_p), true,
+         rig.writing.sampling.temperature);
   } catch (const std::invalid_argument& error) {
     all += wrapped(error.what(), "  ");
   }
@@ -230,7 +257,8 @@ std::string FaultSession::State::data() {
   const Batch& b = seen.batch;
   std::string starts;
   for (const Index s : b.starts) starts += (starts.empty() ? "" : ", ") + std::to_string(s);
-  std::string all = fmt::format("  {} tokens in {} sequence{}, which start at: {}\n", b.inputs.size(), b.sequences(), b.sequences() == 1 ? "" : "s", starts);
+  std::string all = fmt::format("  {} tokens in {} sequence{}, which start at: {}\n", b.inputs.size(), b.sequences(),
+                                b.sequences() == 1 ? "" : "s", starts);
   for (Index s = 0; s < b.sequences(); ++s) {
     std::string read = "  read   ", asked_for = "  asked  ";
     for (Index n = b.starts[static_cast<std::size_t>(s)]; n < b.starts[static_cast<std::size_t>(s) + 1]; ++n) {
@@ -248,12 +276,17 @@ std::string FaultSession::State::settings() const {
   const ModelConfig& c = rig.model.config;
   const TrainOptions& t = rig.training;
   const SamplingOptions& o = rig.writing.sampling;
-  std::string all = fmt::format("  model     {} layers, width {}, {} heads of {}, key-value heads {}, hidden {}\n", c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.hidden);
-  all += fmt::format("            {}, {} ({}, ε {:g}), head {}, {}, dropout {:g}\n", choice_name(c.position), choice_name(c.norm), choice_name(c.placement),
-                     c.norm_epsilon, c.tied ? "tied" : "of its own", c.causal ? "causal" : "not causal", c.dropout);
-  all += fmt::format("            vocabulary {}, context {}, start token {}\n", c.vocab, c.context, c.prepend_bos ? "before every text" : "none");
+  std::string all = fmt::format("  model     {} layers, width {}, {} heads of {}, key-value heads {}, hidden {}\n", c.layers, c.width,
+                                c.heads, c.head_dim, c.kv_heads, c.hidden);
+  all +=
+      fmt::format("            {}, {} ({}, ε {:g}), head {}, {}, dropout {:g}\n", choice_name(c.position), choice_name(c.norm),
+                  choice_name(c.placement), c.norm_epsilon, c.tied ? "tied" : "of its own", c.causal ? "causal" : "not causal", c.dropout);
+  all += fmt::format("            vocabulary {}, context {}, start token {}\n", c.vocab, c.context,
+                     c.prepend_bos ? "before every text" : "none");
   if (rig.adapter) all += fmt::format("  adapter   rank {}, α {}\n", rig.adapter->config.rank, rig.adapter->config.alpha);
-  if (rig.fresh) all += fmt::format("  training  {} steps of {} texts, rate {:g} to {:g}, warm-up {}, clip {:g}\n", t.steps, t.batch, t.rate, t.min_rate, t.warmup, t.clip);
+  if (rig.fresh)
+    all += fmt::format("  training  {} steps of {} texts, rate {:g} to {:g}, warm-up {}, clip {:g}\n", t.steps, t.batch, t.rate, t.min_rate,
+                       t.warmup, t.clip);
   return all + fmt::format("  sampling  temperature {}, top-p {}\n", o.temperature, o.top_p);
 }
 

@@ -1,4 +1,5 @@
-// What a session of repair knows; its answers are made in fault_session.cpp (hints, guesses) and fault_show.cpp (all that shows the engine).
+// What a session of repair knows; its answers are made in fault_session.cpp (hints, guesses) and fault_show.cpp (all that shows the
+// engine).
 #pragma once
 #include <algorithm>
 #include <charconv>

@@ -31,7 +31,8 @@ TEST_CASE("faults: at least 14, numbered from 1, each with all that is told of i
     CHECK(&fault(f.id) == &f);
     CHECK((f.hints.size() == 2 || f.hints.size() == 3));
     CHECK(!f.keywords.empty());
-    for (const std::string* text : {&f.topic, &f.title, &f.symptom, &f.telling, &f.answer, &f.file, &f.line, &f.test_file, &f.test}) CHECK(!text->empty());
+    for (const std::string* text : {&f.topic, &f.title, &f.symptom, &f.telling, &f.answer, &f.file, &f.line, &f.test_file, &f.test})
+      CHECK(!text->empty());
     ids.insert(f.id), titles.insert(f.title), symptoms.insert(f.symptom);
   }
   CHECK(ids.size() == faults().size());

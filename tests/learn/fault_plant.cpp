@@ -17,7 +17,9 @@ Rig& rig() {
   return r;
 }
 
-bool same_bits(std::span<const float> a, std::span<const float> b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0; }
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
 bool same(const Symptom& a, const Symptom& b) {
   if (a.readings.size() != b.readings.size() || a.texts != b.texts) return false;
   for (std::size_t i = 0; i < a.readings.size(); ++i) {
@@ -28,15 +30,16 @@ bool same(const Symptom& a, const Symptom& b) {
 
 // How far the telling reading must move, and which way; `healthy` is where it may lie without the fault.
 struct Effect {
-  double least;               // faulty − healthy is at least this, or with a minus sign at most
+  double least;  // faulty − healthy is at least this, or with a minus sign at most
   double healthy_at_most = 1e9;
 };
 const std::map<std::string, Effect>& effects() {
   static const std::map<std::string, Effect> all = {
-      {"scale", {0.1}},      {"next", {-0.5}},      {"axis", {1}},       {"groups", {0.5}},       {"head", {0.05}},          {"pairs", {1}},
-      {"place", {0.5, 1e-4}}, {"stale", {0.5, 1e-4}}, {"bounds", {1, 1e-5}}, {"residual", {1}},   {"epsilon", {1}},          {"untied", {2}},
-      {"transposed", {1}},   {"alpha", {1}},        {"targets", {0.1}},  {"uncleared", {5, 2}},   {"rate", {1}},             {"gelu", {0.1}},
-      {"unturned", {0.2}},   {"sum", {100, 10}},    {"start", {1}},      {"nucleus", {-10}},      {"temperature", {8}},      {"dropout", {1e-3, 0}}};
+      {"scale", {0.1}},      {"next", {-0.5}},       {"axis", {1}},          {"groups", {0.5}},     {"head", {0.05}},
+      {"pairs", {1}},        {"place", {0.5, 1e-4}}, {"stale", {0.5, 1e-4}}, {"bounds", {1, 1e-5}}, {"residual", {1}},
+      {"epsilon", {1}},      {"untied", {2}},        {"transposed", {1}},    {"alpha", {1}},        {"targets", {0.1}},
+      {"uncleared", {5, 2}}, {"rate", {1}},          {"gelu", {0.1}},        {"unturned", {0.2}},   {"sum", {100, 10}},
+      {"start", {1}},        {"nucleus", {-10}},     {"temperature", {8}},   {"dropout", {1e-3, 0}}};
   return all;
 }
 
@@ -97,14 +100,15 @@ TEST_CASE("faults with more to their symptom: a leak passes the entropy, a sum i
   {
     const auto planted = plant(fault("sum"), r);
     const TrainingRun run = train(r);
-    CHECK(run.steps[0].gradient_norm / healthy.steps[0].gradient_norm == doctest::Approx(static_cast<double>(run.steps[0].tokens)).epsilon(1e-3));
+    CHECK(run.steps[0].gradient_norm / healthy.steps[0].gradient_norm ==
+          doctest::Approx(static_cast<double>(run.steps[0].tokens)).epsilon(1e-3));
     CHECK(run.steps[0].loss_nats == healthy.steps[0].loss_nats);
   }
   {
     const auto planted = plant(fault("uncleared"), r);
     const TrainingRun run = train(r);
     CHECK(run.steps[0].gradient_norm == healthy.steps[0].gradient_norm);
-    CHECK(run.steps[1].loss_nats == healthy.steps[1].loss_nats);        // the first update is right
+    CHECK(run.steps[1].loss_nats == healthy.steps[1].loss_nats);         // the first update is right
     CHECK(run.steps[1].gradient_norm > healthy.steps[1].gradient_norm);  // the second holds both gradients
   }
   {
@@ -140,11 +144,20 @@ TEST_CASE("laws: all hold in a healthy engine, and a fault breaks the one that i
     const char *fault, *site;
     double least;
   };
-  for (const Broken& b : {Broken{"scale", "blocks.0.attn.attn_scores", 1}, {"next", "blocks.0.attn.pattern", 1e-3}, {"axis", "blocks.0.attn.pattern", 0.5},
-                          {"groups", "blocks.0.attn.z", 0.1}, {"head", "blocks.1.attn.z", 0.1}, {"pairs", "blocks.0.attn.rot_q", 0.1},
-                          {"residual", "blocks.1.resid_mid", 1}, {"epsilon", "blocks.0.ln1.normalized", 0.5}, {"untied", "logits", 1},
-                          {"alpha", "blocks.1.attn_out", 0.5}, {"dropout", "blocks.0.attn.z", 0.01}, {"gelu", "blocks.1.mlp.pre.grad", 1e-5},
-                          {"unturned", "blocks.1.attn.q.grad", 1e-6}, {"sum", "logits.grad", 0.5}}) {
+  for (const Broken& b : {Broken{"scale", "blocks.0.attn.attn_scores", 1},
+                          {"next", "blocks.0.attn.pattern", 1e-3},
+                          {"axis", "blocks.0.attn.pattern", 0.5},
+                          {"groups", "blocks.0.attn.z", 0.1},
+                          {"head", "blocks.1.attn.z", 0.1},
+                          {"pairs", "blocks.0.attn.rot_q", 0.1},
+                          {"residual", "blocks.1.resid_mid", 1},
+                          {"epsilon", "blocks.0.ln1.normalized", 0.5},
+                          {"untied", "logits", 1},
+                          {"alpha", "blocks.1.attn_out", 0.5},
+                          {"dropout", "blocks.0.attn.z", 0.01},
+                          {"gelu", "blocks.1.mlp.pre.grad", 1e-5},
+                          {"unturned", "blocks.1.attn.q.grad", 1e-6},
+                          {"sum", "logits.grad", 0.5}}) {
     CAPTURE(b.fault);
     const Fault& f = fault(std::string_view(b.fault));
     const auto planted = plant(f, r);

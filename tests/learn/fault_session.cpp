@@ -1,9 +1,10 @@
 // The conversation: what is answered to what is typed.
+#include "glassformer/learn/fault_session.hpp"
+
 #include <doctest/doctest.h>
 
 #include <sstream>
 
-#include "glassformer/learn/fault_session.hpp"
 #include "glassformer/plot/text.hpp"
 
 namespace glassformer {
@@ -24,7 +25,8 @@ TEST_CASE("session: the complaint and both columns of numbers, and nothing that 
     const std::string opening = s.opening();
     CHECK(says(opening, f.symptom.substr(0, 40)));
     for (std::size_t i = 0; i < s.faulty().readings.size(); ++i) {
-      for (const Reading* r : {&s.healthy().readings[i], &s.faulty().readings[i]}) CHECK(says(opening, " " + plot::number(r->value, r->decimals)));
+      for (const Reading* r : {&s.healthy().readings[i], &s.faulty().readings[i]})
+        CHECK(says(opening, " " + plot::number(r->value, r->decimals)));
     }
     CHECK(!says(opening, f.title));
   }
@@ -99,9 +101,27 @@ TEST_CASE("session: every command works under every fault, in 80 columns, and gi
     CAPTURE(f.id);
     FaultSession s(rig(), f);
     std::string all = s.opening();
-    for (const char* line : {"help", "sites", "trace blocks.0.attn.pattern", "trace blocks.1.attn.attn_scores 3 1", "trace logits 5", "trace embed.grad", "mode decode",
-                             "sites", "trace blocks.0.attn.pattern", "mode full", "eval", "sample", "sample tom", "data", "settings", "symptom", "causes", "hint", "hint",
-                             "hint", "hint"}) {
+    for (const char* line : {"help",
+                             "sites",
+                             "trace blocks.0.attn.pattern",
+                             "trace blocks.1.attn.attn_scores 3 1",
+                             "trace logits 5",
+                             "trace embed.grad",
+                             "mode decode",
+                             "sites",
+                             "trace blocks.0.attn.pattern",
+                             "mode full",
+                             "eval",
+                             "sample",
+                             "sample tom",
+                             "data",
+                             "settings",
+                             "symptom",
+                             "causes",
+                             "hint",
+                             "hint",
+                             "hint",
+                             "hint"}) {
       const std::string reply = s.reply(line);
       CAPTURE(line);
       CHECK(!reply.empty());

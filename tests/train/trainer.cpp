@@ -1,9 +1,9 @@
 // The schedule, and what one step's gradient is.
+#include "glassformer/train/trainer.hpp"
+
 #include <doctest/doctest.h>
 
 #include <cmath>
-
-#include "glassformer/train/trainer.hpp"
 
 namespace glassformer {
 namespace {

@@ -12,15 +12,15 @@ namespace glassformer {
 enum class Probe { evaluation, training, cache, adapter, neighbours, beginning, drawing, repetition };
 
 struct Fault {
-  Index number = 0;    // from 1
-  std::string id;      // one word: "scale"
-  std::string topic;   // "attention", "training", "cache", …
-  std::string title;   // what is wrong, as the list of candidate causes says it
-  std::string symptom; // what a user would complain about; gives nothing away
+  Index number = 0;     // from 1
+  std::string id;       // one word: "scale"
+  std::string topic;    // "attention", "training", "cache", …
+  std::string title;    // what is wrong, as the list of candidate causes says it
+  std::string symptom;  // what a user would complain about; gives nothing away
   Probe probe = Probe::evaluation;
-  std::string telling; // the reading of the probe that shows it
+  std::string telling;                // the reading of the probe that shows it
   std::vector<std::string> hints;     // from vague to precise
-  std::string answer;  // what is wrong, and why it shows as it does
+  std::string answer;                 // what is wrong, and why it shows as it does
   std::string file, line;             // where it would live: a file of this repository, and a piece of the line
   std::string test_file, test;        // the test case that would have caught it
   std::vector<std::string> keywords;  // a guess that holds one of these at the beginning of a word is right; lower case

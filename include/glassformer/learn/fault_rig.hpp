@@ -22,23 +22,23 @@ namespace glassformer {
 struct Rig {
   Tokenizer tokenizer = byte_tokenizer();
   Decoder<float> model;
-  Arena<float> fresh;                    // the weights that a training run starts from
+  Arena<float> fresh;                       // the weights that a training run starts from
   std::shared_ptr<Adapter<float>> adapter;  // trained on `other`, not attached
-  std::vector<Token> train, val, other;  // documents, each behind the start token where the model has one
-  double source_nats = 0;                // entropy of `val`'s source per token; 0: not known
-  TrainOptions training;                 // of a run from `fresh`
+  std::vector<Token> train, val, other;     // documents, each behind the start token where the model has one
+  double source_nats = 0;                   // entropy of `val`'s source per token; 0: not known
+  TrainOptions training;                    // of a run from `fresh`
   GenerateOptions writing;
   std::string prompt;
-  Index batch_documents = 16;            // in a batch when evaluating
+  Index batch_documents = 16;  // in a batch when evaluating
 
   // Where faults act beside the fields above. Empty: nothing happens.
-  Trace<float>* trace = nullptr;                         // in passes of training and evaluation; writing has its own, writing.trace
-  Trace<float>* drawing_trace = nullptr;                 // in place of writing.trace where tokens are drawn at a temperature above zero
-  bool evaluates_as_training = false;                    // Pass::training of an evaluation
-  std::function<void(Batch&)> collate;                   // what is done to a batch before it is run
-  std::function<void(Trainer<float>&)> after_step;       // of training
-  std::function<void(Decoder<float>&)> after_attach;     // of the adapter
-  bool planted = false;                                  // a fault is in it
+  Trace<float>* trace = nullptr;                      // in passes of training and evaluation; writing has its own, writing.trace
+  Trace<float>* drawing_trace = nullptr;              // in place of writing.trace where tokens are drawn at a temperature above zero
+  bool evaluates_as_training = false;                 // Pass::training of an evaluation
+  std::function<void(Batch&)> collate;                // what is done to a batch before it is run
+  std::function<void(Trainer<float>&)> after_step;    // of training
+  std::function<void(Decoder<float>&)> after_attach;  // of the adapter
+  bool planted = false;                               // a fault is in it
 };
 
 // A two-layer model (grouped heads, RoPE, LayerNorm, GELU, tied) of a small grammar whose entropy is known, trained for a
@@ -49,9 +49,9 @@ Rig make_rig(std::uint64_t seed, const std::function<void(Index, Index)>& progre
 Rig make_rig(const Decoder<float>&, const Tokenizer&, std::uint64_t seed);
 
 struct Reading {
-  std::string name;   // "loss on held-out text"
+  std::string name;  // "loss on held-out text"
   double value = 0;
-  std::string unit;   // "nats", "%", …; may be empty
+  std::string unit;  // "nats", "%", …; may be empty
   int decimals = 3;
 };
 struct Symptom {
@@ -100,7 +100,8 @@ std::unique_ptr<PlantedFault> plant(const Fault&, Rig&);
 // Why this fault cannot be planted in this rig ("this model has no RoPE"); empty: it can.
 std::string obstacle(const Fault&, const Rig&);
 
-// The fault's edits of the backward pass of a model of this configuration, for GradientCheckOptions::trace; null: its backward pass is right.
+// The fault's edits of the backward pass of a model of this configuration, for GradientCheckOptions::trace; null: its backward pass is
+// right.
 std::unique_ptr<Trace<double>> backward_mistake(const Fault&, const ModelConfig&);
 
 // A trace that looks on beside a planted one: `look` sees each value as the pass goes on with it.
