@@ -84,7 +84,7 @@ void print_json(const Fault& fault, const FaultSession& session) {
   JsonLine json;
   json.add("fault", fault.number).add("symptom", std::string_view(fault.symptom));
   for (std::size_t i = 0; i < session.faulty().readings.size(); ++i) {
-    const Reading &good = session.healthy().readings[i], &bad = session.faulty().readings[i];
+    const ProbeReading &good = session.healthy().readings[i], &bad = session.faulty().readings[i];
     JsonLine reading;
     reading.add("name", std::string_view(bad.name)).add("unit", std::string_view(bad.unit));
     json.push("readings", reading.add("healthy", good.value).add("found", bad.value));

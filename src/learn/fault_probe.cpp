@@ -175,7 +175,7 @@ Symptom measure_repetition(const Rig& rig) {
 
 double Symptom::at(std::string_view name) const {
   std::string names;
-  for (const Reading& r : readings) {
+  for (const ProbeReading& r : readings) {
     if (r.name == name) return r.value;
     names += (names.empty() ? "" : ", ") + r.name;
   }

@@ -51,7 +51,7 @@ void FaultSession::State::keep_log() {
 std::string FaultSession::State::tell_symptom() const {
   std::string all = wrapped(fault.symptom) + "\n" + fmt::format("{:<48}{:>14}{:>16}\n", "", "healthy", "this engine");
   for (std::size_t i = 0; i < symptom.readings.size(); ++i) {
-    const Reading &good = log.symptom.readings[i], &bad = symptom.readings[i];
+    const ProbeReading &good = log.symptom.readings[i], &bad = symptom.readings[i];
     const std::string name = bad.name + (bad.unit.empty() ? "" : ", " + bad.unit);
     all += "  " + plot::pad_right(plot::fit(name, 46), 46) + plot::pad_left(number(good.value, good.decimals), 14) +
            plot::pad_left(number(bad.value, bad.decimals), 16) + "\n";

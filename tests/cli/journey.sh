@@ -25,7 +25,7 @@ works sample --model m --prompt "Once" --max-tokens 150 --top-k 5 --top-p 0.9 --
 works eval --model m --data text --json
 json tokens loss_nats perplexity bits_per_byte accuracy
 works eval --model m --corpus stories --corpus-bytes 20K --agreement 20
-says "^agreement .*% of 20 questions" out
+says "^agreement .*% of the questions" out
 
 works lora train --model m --corpus support --corpus-bytes 40K --answers-only --out a --rank 4 --steps 30 --batch 4 --json --threads 1
 json steps parameters train_loss_nats val_loss_nats val_loss_nats_before trainable_parameters trainable_share adapter model

@@ -25,7 +25,7 @@ TEST_CASE("session: the complaint and both columns of numbers, and nothing that 
     const std::string opening = s.opening();
     CHECK(says(opening, f.symptom.substr(0, 40)));
     for (std::size_t i = 0; i < s.faulty().readings.size(); ++i) {
-      for (const Reading* r : {&s.healthy().readings[i], &s.faulty().readings[i]})
+      for (const ProbeReading* r : {&s.healthy().readings[i], &s.faulty().readings[i]})
         CHECK(says(opening, " " + plot::number(r->value, r->decimals)));
     }
     CHECK(!says(opening, f.title));

@@ -48,14 +48,14 @@ Rig make_rig(std::uint64_t seed, const std::function<void(Index, Index)>& progre
 // probe needs neither can be planted (see `obstacle`). The decoder's memory is shared.
 Rig make_rig(const Decoder<float>&, const Tokenizer&, std::uint64_t seed);
 
-struct Reading {
+struct ProbeReading {
   std::string name;  // "loss on held-out text"
   double value = 0;
   std::string unit;  // "nats", "%", …; may be empty
   int decimals = 3;
 };
 struct Symptom {
-  std::vector<Reading> readings;
+  std::vector<ProbeReading> readings;
   std::vector<std::pair<std::string, std::string>> texts;  // name, text
   double at(std::string_view reading) const;               // throws std::invalid_argument naming those that there are
 };
