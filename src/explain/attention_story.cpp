@@ -4,6 +4,7 @@
 #include <limits>
 #include <numeric>
 
+#include "explain/teller.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/explain/attention.hpp"
 #include "glassformer/plot/text.hpp"
@@ -21,9 +22,9 @@ std::vector<std::string> token_labels(const AttentionSteps& s, Index width = 10)
   return labels;
 }
 
-class Teller {
+class AttentionTeller : Teller {
  public:
-  explicit Teller(const AttentionSteps& s) : s_(s), labels_(token_labels(s)) { choose_keys(); }
+  explicit AttentionTeller(const AttentionSteps& s) : s_(s), labels_(token_labels(s)) { choose_keys(); }
 
   Story tell() {
     opening();
@@ -47,9 +48,6 @@ class Teller {
   Index at() const { return s_.query.place; }
   const std::string& label(Index place) const { return labels_[static_cast<std::size_t>(place)]; }
 
-  void step(const std::string& title, const std::string& formula) { out_.section(title, formula); }
-  void put(story::Item item) { out_.sections.back().items.push_back(std::move(item)); }
-  void say(std::string sentences) { put(story::Paragraph{std::move(sentences)}); }
   void grid(std::string key, const Matrix<double>& values, std::vector<std::string> rows, std::vector<std::string> columns = {}) {
     put(story::Grid{.key = std::move(key), .values = values, .rows = std::move(rows), .columns = std::move(columns)});
   }
@@ -260,7 +258,6 @@ class Teller {
   }
 
   void data() {
-    const auto add = [this](const char* key, story::Data value) { out_.data.emplace_back(key, std::move(value)); };
     const auto matrix = [&](const char* key, const Matrix<double>& m) {
       if (m.size() != 0) add(key, m);
     };
@@ -283,12 +280,11 @@ class Teller {
   std::vector<std::string> labels_;
   std::vector<Index> keys_;
   Index strongest_ = 0, key_width_ = 0;
-  Story out_;
 };
 
 }  // namespace
 
-Story attention_story(const AttentionSteps& s) { return Teller(s).tell(); }
+Story attention_story(const AttentionSteps& s) { return AttentionTeller(s).tell(); }
 
 story::Picture attention_picture(const AttentionSteps& s) {
   story::Picture p{.key = "", .values = s.pattern, .rows = token_labels(s), .marked_row = s.query.place};

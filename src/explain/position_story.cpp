@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "explain/teller.hpp"
 #include "glassformer/explain/position.hpp"
 #include "glassformer/model/config.hpp"
 #include "glassformer/plot/table.hpp"
@@ -13,18 +14,28 @@ namespace {
 
 using plot::number;
 
-class Teller {
+class PositionTeller : Teller {
  public:
-  explicit Teller(const PositionSteps& s) : s_(s), a_(s.attention) {}
+  explicit PositionTeller(const PositionSteps& s) : s_(s), a_(s.attention) {}
 
   Story tell() {
     opening();
     switch (s_.kind) {
-      case Position::none: none(); break;
-      case Position::sinusoidal: wavelengths("(2i, 2i+1)", "θᵢ = 10000^(−2i/C)"), sinusoidal(), similarity(); break;
-      case Position::learned: learned(), similarity(); break;
-      case Position::rope: wavelengths(fmt::format("(i, i+{})", D() / 2), fmt::format("θᵢ = {:g}^(−2i/D)", s_.base)), angles(), rotation(); break;
-      case Position::alibi: alibi(); break;
+      case Position::none:
+        none();
+        break;
+      case Position::sinusoidal:
+        wavelengths("(2i, 2i+1)", "θᵢ = 10000^(−2i/C)"), sinusoidal(), similarity();
+        break;
+      case Position::learned:
+        learned(), similarity();
+        break;
+      case Position::rope:
+        wavelengths(fmt::format("(i, i+{})", D() / 2), fmt::format("θᵢ = {:g}^(−2i/D)", s_.base)), angles(), rotation();
+        break;
+      case Position::alibi:
+        alibi();
+        break;
     }
     shift();
     data();
@@ -35,14 +46,13 @@ class Teller {
   Index T() const { return static_cast<Index>(a_.tokens.size()); }
   Index D() const { return a_.head_dim; }
   bool added() const { return s_.encoding.size() != 0; }
-  void put(story::Item item) { out_.sections.back().items.push_back(std::move(item)); }
-  void say(std::string sentences) { put(story::Paragraph{std::move(sentences)}); }
   std::string quoted(Index place) const {
     return fmt::format("\"{}\" (place {})", plot::fit(plot::visible(a_.tokens[static_cast<std::size_t>(place)]), 16), place);
   }
   std::vector<std::string> labels() const {
     std::vector<std::string> all;
-    for (Index t = 0; t < T(); ++t) all.push_back(fmt::format("{} {}", t, plot::fit(plot::visible(a_.tokens[static_cast<std::size_t>(t)]), 8)));
+    for (Index t = 0; t < T(); ++t)
+      all.push_back(fmt::format("{} {}", t, plot::fit(plot::visible(a_.tokens[static_cast<std::size_t>(t)]), 8)));
     return all;
   }
 
@@ -50,8 +60,9 @@ class Teller {
     out_.component = "position";
     const std::string name(choice_name(s_.kind));
     out_.title = fmt::format("Positions, step by step: {}", name);
-    out_.opening.push_back(a_.is_example ? fmt::format("A tiny example, small enough to redo by hand: q = k = x, two heads; this is head {}.", a_.head)
-                                         : fmt::format("Model: {}", a_.model));
+    out_.opening.push_back(
+        a_.is_example ? fmt::format("A tiny example, small enough to redo by hand: q = k = x, two heads; this is head {}.", a_.head)
+                      : fmt::format("Model: {}", a_.model));
     static constexpr const char* kWhat[] = {
         "This model has no position encoding.",
         "Sinusoidal: waves of many lengths, one row a place, added to each token's embedding.",
@@ -67,16 +78,19 @@ class Teller {
 
   void none() {
     out_.section("No positions", "sⱼ = q·kⱼ/√D");
-    say("q and k come from the tokens alone, so a score does not know where they stand. Only the causal mask does: a token sees those before it, "
-        "and from the second layer on that tells places apart (Haviv et al. 2022). In one layer without a mask, permuted tokens give permuted "
+    say("q and k come from the tokens alone, so a score does not know where they stand. Only the causal mask does: a token sees those "
+        "before it, "
+        "and from the second layer on that tells places apart (Haviv et al. 2022). In one layer without a mask, permuted tokens give "
+        "permuted "
         "outputs.");
   }
 
   void wavelengths(const std::string& pair, const std::string& formula) {
     out_.section("Wavelengths", formula + "   λᵢ = 2π/θᵢ");
-    say(fmt::format("Pair {} goes round once in λᵢ places. Short waves tell neighbours apart, long ones far places. Turns: within the {} places "
-                    "of the context.",
-                    pair, s_.context));
+    say(fmt::format(
+        "Pair {} goes round once in λᵢ places. Short waves tell neighbours apart, long ones far places. Turns: within the {} places "
+        "of the context.",
+        pair, s_.context));
     story::Table t{.key = "wavelengths", .columns = {"pair i", "θ, radians a place", "λ, places", "turns"}, .rows = {}, .decimals = 4};
     for (const Index i : plot::shown(s_.frequencies.size(), 16)) {
       if (i < 0) {
@@ -99,8 +113,9 @@ class Teller {
     const Index p = s_.query;
     const double theta = s_.frequencies(0), angle = static_cast<double>(p) * theta;
     if (p < s_.encoding.rows()) {
-      put(story::Lines{{fmt::format("PE({0}, 0) = sin({0}·{1:g}) = {2}", p, theta, number(s_.encoding(p, 0))),
-                        fmt::format("PE({0}, 1) = cos({0}·{1:g}) = {2}   (angle {3} radians)", p, theta, number(s_.encoding(p, 1)), number(angle))}});
+      put(story::Lines{
+          {fmt::format("PE({0}, 0) = sin({0}·{1:g}) = {2}", p, theta, number(s_.encoding(p, 0))),
+           fmt::format("PE({0}, 1) = cos({0}·{1:g}) = {2}   (angle {3} radians)", p, theta, number(s_.encoding(p, 1)), number(angle))}});
     }
     say(fmt::format("Row: place, column: channel; the first {} places.", s_.encoding.rows()));
     picture("encoding", s_.encoding, -1, 1);
@@ -139,26 +154,31 @@ class Teller {
   // Both numbers of one pair, before and after.
   void turned(const char* name, const Matrix<double>& before, const Matrix<double>& after, Index place, Index i) {
     const Index j = i + D() / 2;
-    const double angle = static_cast<double>(place) * s_.frequencies(i), c = std::cos(angle), s = std::sin(angle), x = before(place, i), y = before(place, j);
+    const double angle = static_cast<double>(place) * s_.frequencies(i), c = std::cos(angle), s = std::sin(angle), x = before(place, i),
+                 y = before(place, j);
     put(story::Lines{{
         fmt::format("{} of place {}: φ = {}·{:.4g} = {} radians = {}°", name, place, place, s_.frequencies(i), number(angle),
                     number(angle * 180 / std::numbers::pi, 1)),
-        fmt::format("  {}·cos φ − {}·sin φ = {}·{} − {}·{} = {}", 'a', 'b', number(x), number(c), number(y), number(s), number(after(place, i))),
-        fmt::format("  {}·sin φ + {}·cos φ = {}·{} + {}·{} = {}", 'a', 'b', number(x), number(s), number(y), number(c), number(after(place, j))),
-        fmt::format("  length √(a² + b²): {} before, {} after", number(std::hypot(x, y)), number(std::hypot(after(place, i), after(place, j)))),
+        fmt::format("  {}·cos φ − {}·sin φ = {}·{} − {}·{} = {}", 'a', 'b', number(x), number(c), number(y), number(s),
+                    number(after(place, i))),
+        fmt::format("  {}·sin φ + {}·cos φ = {}·{} + {}·{} = {}", 'a', 'b', number(x), number(s), number(y), number(c),
+                    number(after(place, j))),
+        fmt::format("  length √(a² + b²): {} before, {} after", number(std::hypot(x, y)),
+                    number(std::hypot(after(place, i), after(place, j)))),
     }});
   }
   void rotation() {
     out_.section("One pair, turned", "(a, b) ← (a·cos φ − b·sin φ, a·sin φ + b·cos φ)");
-    say(fmt::format("Pair 0 of the query {} and of the key {}, numbers 0 and {} of the head. A turn changes no length.", quoted(s_.query), quoted(s_.key),
-                    D() / 2));
+    say(fmt::format("Pair 0 of the query {} and of the key {}, numbers 0 and {} of the head. A turn changes no length.", quoted(s_.query),
+                    quoted(s_.key), D() / 2));
     turned("q", a_.q, a_.rot_q, s_.query, 0);
     turned("k", a_.k, a_.rot_k, s_.key, 0);
     const double theta = s_.frequencies(0);
     const Index distance = s_.query - s_.key;
-    say(fmt::format("Their product is that of the unturned pair with the key turned back by the difference of the angles: {}·{:.4g} = {} radians. Only "
-                    "the distance is left.",
-                    distance, theta, number(static_cast<double>(distance) * theta)));
+    say(fmt::format(
+        "Their product is that of the unturned pair with the key turned back by the difference of the angles: {}·{:.4g} = {} radians. Only "
+        "the distance is left.",
+        distance, theta, number(static_cast<double>(distance) * theta)));
   }
 
   void alibi() {
@@ -169,14 +189,20 @@ class Teller {
       if (h < 0)
         t.rows.push_back({"…", "", ""});
       else
-        t.rows.push_back({fmt::format("{}{}", h, h == a_.head ? " (this one)" : ""), fmt::format("{:.5g}", s_.slopes(h)), fmt::format("{:.4g}", 1 / s_.slopes(h))});
+        t.rows.push_back({fmt::format("{}{}", h, h == a_.head ? " (this one)" : ""), fmt::format("{:.5g}", s_.slopes(h)),
+                          fmt::format("{:.4g}", 1 / s_.slopes(h))});
     }
     put(std::move(t));
     out_.section("What is taken off", "s_tu = q_t·k_u/√D − m·|t − u|");
     put(story::Lines{{fmt::format("{} − {:.5g}·{} = {}", number(a_.scaled(s_.query, s_.key)), a_.slope, s_.query - s_.key,
                                   number(a_.biased(s_.query, s_.key)))}});
     say("Row: query, column: key.");
-    story::Picture p{.key = "penalty", .values = s_.penalty, .rows = labels(), .low = -a_.slope * static_cast<double>(std::max<Index>(T() - 1, 1)), .high = 0, .max_rows = 24,
+    story::Picture p{.key = "penalty",
+                     .values = s_.penalty,
+                     .rows = labels(),
+                     .low = -a_.slope * static_cast<double>(std::max<Index>(T() - 1, 1)),
+                     .high = 0,
+                     .max_rows = 24,
                      .marked_row = s_.query};
     for (const auto& token : a_.tokens) p.columns.push_back(plot::visible(token));
     put(std::move(p));
@@ -185,7 +211,8 @@ class Teller {
   void shift() {
     const bool parts = a_.is_example && added();
     out_.section("What a shift does", parts ? "(xₘ + pₘ)·(xₙ + pₙ) = x·x + mixed + p·p" : "s(m, n) against s(m + s, n + s)");
-    std::string about = a_.is_example ? "The whole text moves s places; the distance stays." : "The whole text moves s places, by the engine's own pass; the distance stays.";
+    std::string about = a_.is_example ? "The whole text moves s places; the distance stays."
+                                      : "The whole text moves s places, by the engine's own pass; the distance stays.";
     about += " Change: of this score; largest: over all pairs that the mask leaves.";
     say(std::move(about));
     story::Table t{.key = "", .columns = {"s", "places", "score", "change", "largest"}, .rows = {}};
@@ -196,7 +223,8 @@ class Teller {
         row.insert(row.end(), {moved.content, moved.mixed, moved.place});
       else
         row.push_back(fmt::format("{}, {}", s_.query + moved.shift, s_.key + moved.shift));
-      row.insert(row.end(), {moved.score, fmt::format("{:.1e}", moved.score - s_.shifts.front().score), fmt::format("{:.1e}", moved.largest_change)});
+      row.insert(row.end(),
+                 {moved.score, fmt::format("{:.1e}", moved.score - s_.shifts.front().score), fmt::format("{:.1e}", moved.largest_change)});
       t.rows.push_back(std::move(row));
     }
     put(std::move(t));
@@ -204,13 +232,17 @@ class Teller {
     for (const ShiftedScore& moved : s_.shifts) most = std::max(most, moved.largest_change);
     put(story::Number{.key = "largest_change", .label = "largest change of a score", .value = most, .decimals = 6});
     conclusion();
-    out_.closing.push_back(fmt::format("Every number comes from the engine's own code. Worked out again here, they differ from it by {:.1e} at most.", s_.deviation));
+    out_.closing.push_back(fmt::format(
+        "Every number comes from the engine's own code. Worked out again here, they differ from it by {:.1e} at most.", s_.deviation));
   }
   void conclusion() {
     switch (s_.kind) {
-      case Position::none: return say("Nothing changes: places do not enter.");
-      case Position::rope: return say("Equal but for rounding: m·θ − n·θ does not know where the text begins.");
-      case Position::alibi: return say("Equal: only the distance enters.");
+      case Position::none:
+        return say("Nothing changes: places do not enter.");
+      case Position::rope:
+        return say("Equal but for rounding: m·θ − n·θ does not know where the text begins.");
+      case Position::alibi:
+        return say("Equal: only the distance enters.");
       case Position::sinusoidal:
         return say(a_.is_example ? "p·p depends on the distance alone; what changes are the mixed terms, token against place."
                                  : "Not equal: a place is mixed with its token before q and k are made.");
@@ -221,9 +253,10 @@ class Teller {
   }
 
   void data() {
-    const auto add = [this](const char* key, story::Data value) { out_.data.emplace_back(key, std::move(value)); };
-    add("model", a_.model), add("example", a_.is_example), add("kind", std::string(choice_name(s_.kind))), add("tokens", a_.tokens), add("ids", a_.ids);
-    add("layer", a_.layer), add("head", a_.head), add("heads", a_.heads), add("head_dim", D()), add("width", a_.width), add("context", s_.context);
+    add("model", a_.model), add("example", a_.is_example), add("kind", std::string(choice_name(s_.kind))), add("tokens", a_.tokens),
+        add("ids", a_.ids);
+    add("layer", a_.layer), add("head", a_.head), add("heads", a_.heads), add("head_dim", D()), add("width", a_.width),
+        add("context", s_.context);
     add("query", s_.query), add("key", s_.key), add("q", a_.q), add("k", a_.k), add("scores", a_.scores), add("x", a_.x);
     if (a_.rotated) add("rot_q", a_.rot_q), add("rot_k", a_.rot_k), add("cosine", s_.cosine), add("sine", s_.sine), add("base", s_.base);
     if (s_.frequencies.size() != 0) add("frequencies", s_.frequencies);
@@ -239,11 +272,10 @@ class Teller {
 
   const PositionSteps& s_;
   const AttentionSteps& a_;
-  Story out_;
 };
 
 }  // namespace
 
-Story position_story(const PositionSteps& s) { return Teller(s).tell(); }
+Story position_story(const PositionSteps& s) { return PositionTeller(s).tell(); }
 
 }  // namespace glassformer

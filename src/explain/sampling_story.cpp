@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "explain/teller.hpp"
 #include "glassformer/explain/sampling.hpp"
 #include "glassformer/plot/text.hpp"
 
@@ -17,9 +18,9 @@ std::string probability(double p) { return p > 0 && p < 0.0005 ? fmt::format("{:
 
 enum Stage : Index { kSoftmax, kPenalty, kTemperature, kTopK, kTopP, kMinP };
 
-class Teller {
+class SamplingTeller : Teller {
  public:
-  explicit Teller(const SamplingSteps& s) : s_(s) {}
+  explicit SamplingTeller(const SamplingSteps& s) : s_(s) {}
 
   Story tell() {
     opening();
@@ -39,8 +40,6 @@ class Teller {
   Index V() const { return static_cast<Index>(s_.tokens.size()); }
   const StageFigures& stage(Index i) const { return s_.stages[static_cast<std::size_t>(i)]; }
   std::string label(Token id) const { return plot::fit(plot::visible(s_.tokens[static_cast<std::size_t>(id)]), 14); }
-  void put(story::Item item) { out_.sections.back().items.push_back(std::move(item)); }
-  void say(std::string sentences) { put(story::Paragraph{std::move(sentences)}); }
 
   // The tokens that stage i left, the most probable after it first; at most so many.
   std::vector<Token> best(Index i, Index most = kShown) const {
@@ -54,16 +53,15 @@ class Teller {
     ids.resize(static_cast<std::size_t>(n));
     return ids;
   }
-  template <class F> std::vector<std::string> lines(const std::vector<Token>& ids, const F& text_of) const {
+  template <class F>
+  std::vector<std::string> lines_of(const std::vector<Token>& ids, const F& text_of) const {
     Index width = 3;
     for (const Token id : ids) width = std::max(width, plot::display_width(label(id)));
     std::vector<std::string> all;
     for (const Token id : ids) all.push_back(fmt::format("{}  {}", plot::pad_right(label(id), width), text_of(id)));
     return all;
   }
-  std::string of_all(Index count) const {
-    return count > kShown ? fmt::format(" The {} most probable of {}:", kShown, count) : "";
-  }
+  std::string of_all(Index count) const { return count > kShown ? fmt::format(" The {} most probable of {}:", kShown, count) : ""; }
   void bars(Index i) {
     plot::Chart c;
     c.kind = plot::Chart::Kind::bars;
@@ -91,8 +89,7 @@ class Teller {
     out_.section("Logits and softmax", "pᵢ = exp(zᵢ)/Σⱼ exp(zⱼ)");
     say("What the model says, before anybody chooses." + of_all(V()));
     story::Table t{.key = "", .columns = {"token", "id", "logit z", "p"}, .rows = {}};
-    for (const Token id : best(kSoftmax))
-      t.rows.push_back({label(id), fmt::format("{}", id), s_.logits(id), s_.probability(kSoftmax, id)});
+    for (const Token id : best(kSoftmax)) t.rows.push_back({label(id), fmt::format("{}", id), s_.logits(id), s_.probability(kSoftmax, id)});
     put(std::move(t));
     bars(kSoftmax);
   }
@@ -102,27 +99,30 @@ class Teller {
     out_.section("Repetition penalty", "z ← z/θ where z > 0, z·θ where not");
     if (theta == 1) return say("Off (θ = 1).");
     std::vector<Token> held = s_.text;
-    std::sort(held.begin(), held.end(), [this](Token a, Token b) { return s_.logits(a) != s_.logits(b) ? s_.logits(a) > s_.logits(b) : a < b; });
+    std::sort(held.begin(), held.end(),
+              [this](Token a, Token b) { return s_.logits(a) != s_.logits(b) ? s_.logits(a) > s_.logits(b) : a < b; });
     held.erase(std::unique(held.begin(), held.end()), held.end());
     say(fmt::format("θ = {:g}, once for each of the {} different tokens that the text already holds.{}", theta, held.size(),
                     static_cast<Index>(held.size()) > kShown ? fmt::format(" The {} with the largest logits:", kShown) : ""));
     if (static_cast<Index>(held.size()) > kShown) held.resize(kShown);
-    put(story::Lines{lines(held, [&](Token id) {
+    put(story::Lines{lines_of(held, [&](Token id) {
       return fmt::format("{} {} {:g} = {}   p {} → {}", plot::pad_left(number(s_.logits(id)), 7), s_.logits(id) > 0 ? "/" : "·", theta,
-                         plot::pad_left(number(s_.penalised(id)), 7), probability(s_.probability(kSoftmax, id)), probability(s_.probability(kPenalty, id)));
+                         plot::pad_left(number(s_.penalised(id)), 7), probability(s_.probability(kSoftmax, id)),
+                         probability(s_.probability(kPenalty, id)));
     })});
   }
 
   void temperature() {
     const double tau = s_.options.temperature;
     out_.section("Temperature", tau == 0 ? "τ = 0: the largest z alone" : "pᵢ = exp(zᵢ/τ − max)/Σⱼ exp(zⱼ/τ − max)");
-    if (tau == 0) return say(fmt::format("τ = 0 is greedy decoding: \"{}\" has the largest logit and is certain.", label(best(kTemperature, 1)[0])));
+    if (tau == 0)
+      return say(fmt::format("τ = 0 is greedy decoding: \"{}\" has the largest logit and is certain.", label(best(kTemperature, 1)[0])));
     say(fmt::format("τ = {:g}{} Taking off the largest z/τ, {}, changes no probability and keeps exp from overflowing.{}", tau,
                     tau < 1   ? ": below 1 the differences grow, and the best gain."
                     : tau > 1 ? ": above 1 the differences shrink, and the others gain."
                               : ": nothing changes.",
                     number(s_.maximum), of_all(V())));
-    std::vector<std::string> all = lines(best(kTemperature), [&](Token id) {
+    std::vector<std::string> all = lines_of(best(kTemperature), [&](Token id) {
       return fmt::format("{}/{:g} = {}  exp({}) = {}  /{} = {}", plot::pad_left(number(s_.penalised(id)), 6), tau,
                          plot::pad_left(number(s_.scaled(id)), 6), plot::pad_left(number(s_.scaled(id) - s_.maximum), 6),
                          probability(s_.exponentials(id)), number(s_.sum), probability(s_.probability(kTemperature, id)));
@@ -155,7 +155,7 @@ class Teller {
     std::vector<Token> out = stage(kTopK).out;
     if (static_cast<Index>(out.size()) > kShown / 2) out.resize(kShown / 2);
     Index place = stage(kTopK).tokens;
-    put(story::Lines{lines(out, [&](Token id) {
+    put(story::Lines{lines_of(out, [&](Token id) {
       return fmt::format("p = {} falls out: number {} by probability", probability(s_.probability(kTemperature, id)), ++place);
     })});
     leaves(kTopK);
@@ -169,7 +169,7 @@ class Teller {
     say(fmt::format("P = {:g}: added up from the most probable on, until P is reached.{}", P, of_all(stage(kTopK).tokens)));
     double sum = 0;
     Index place = 0;
-    put(story::Lines{lines(best(kTopK), [&](Token id) {
+    put(story::Lines{lines_of(best(kTopK), [&](Token id) {
       const double before = sum, p = s_.probability(kTopK, id);
       sum += p;
       const bool stays = s_.probability(kTopP, id) > 0;
@@ -189,9 +189,10 @@ class Teller {
     if (greedy()) return;
     const double most = s_.probability.row(kTopP).maxCoeff();
     say(fmt::format("m = {:g}, so the limit is {:g}·{} = {}.{}", m, m, number(most), number(m * most), of_all(stage(kTopP).tokens)));
-    put(story::Lines{lines(best(kTopP), [&](Token id) {
+    put(story::Lines{lines_of(best(kTopP), [&](Token id) {
       const bool stays = s_.probability(kMinP, id) > 0;
-      return fmt::format("p = {} {} {}{}", probability(s_.probability(kTopP, id)), stays ? "≥" : "<", number(m * most), stays ? "" : ": falls out");
+      return fmt::format("p = {} {} {}{}", probability(s_.probability(kTopP, id)), stays ? "≥" : "<", number(m * most),
+                         stays ? "" : ": falls out");
     })});
     leaves(kMinP);
   }
@@ -212,28 +213,31 @@ class Teller {
     const auto n = static_cast<Index>(s_.kept.size());
     const Index at = std::find(s_.kept.begin(), s_.kept.end(), s_.drawn) - s_.kept.begin();
     const Index first = std::clamp<Index>(at - kShown / 2, 0, std::max<Index>(0, n - kShown)), last = std::min(n, first + kShown);
-    say(fmt::format("In the order of ids each token has a stretch as long as its probability. u = {} is number 0 of the stream of seed {}.{}",
-                    number(s_.uniform, 6), s_.seed, n > kShown ? fmt::format(" Around it, {} of {} stretches:", last - first, n) : ""));
+    say(fmt::format(
+        "In the order of ids each token has a stretch as long as its probability. u = {} is number 0 of the stream of seed {}.{}",
+        number(s_.uniform, 6), s_.seed, n > kShown ? fmt::format(" Around it, {} of {} stretches:", last - first, n) : ""));
     const int decimals = n > 20 ? 6 : 3;
     const std::vector<Token> ids(s_.kept.begin() + first, s_.kept.begin() + last);
     Index i = first;
-    put(story::Lines{lines(ids, [&](Token id) {
+    put(story::Lines{lines_of(ids, [&](Token id) {
       const double from = i == 0 ? 0 : s_.cumulated(i - 1), to = s_.cumulated(i);
       ++i;
       return fmt::format("id {:>5}  {} … {}{}", id, number(from, decimals), number(to, decimals),
                          id == s_.drawn ? fmt::format("  ← u = {}", number(s_.uniform, decimals)) : "");
     })});
-    out_.closing.push_back(fmt::format("Drawn: \"{}\" (id {}).", plot::visible(s_.tokens[static_cast<std::size_t>(s_.drawn)], false), s_.drawn));
-    out_.closing.push_back(fmt::format("Each distribution is the engine's own. Worked out again here, it differs by {:.1e} at most.", s_.deviation));
+    out_.closing.push_back(
+        fmt::format("Drawn: \"{}\" (id {}).", plot::visible(s_.tokens[static_cast<std::size_t>(s_.drawn)], false), s_.drawn));
+    out_.closing.push_back(
+        fmt::format("Each distribution is the engine's own. Worked out again here, it differs by {:.1e} at most.", s_.deviation));
   }
 
   void data() {
-    const auto add = [this](const char* key, story::Data value) { out_.data.emplace_back(key, std::move(value)); };
     add("model", s_.model), add("example", s_.is_example), add("tokens", s_.tokens), add("text", s_.text);
     add("temperature", s_.options.temperature), add("top_k", s_.options.top_k), add("top_p", s_.options.top_p);
     add("min_p", s_.options.min_p), add("repetition_penalty", s_.options.repetition_penalty), add("seed", static_cast<Index>(s_.seed));
     add("logits", s_.logits), add("penalised", s_.penalised);
-    if (s_.scaled.size() != 0) add("scaled", s_.scaled), add("exponentials", s_.exponentials), add("maximum", s_.maximum), add("sum", s_.sum);
+    if (s_.scaled.size() != 0)
+      add("scaled", s_.scaled), add("exponentials", s_.exponentials), add("maximum", s_.maximum), add("sum", s_.sum);
     add("probability", s_.probability);
     const auto n = static_cast<Index>(s_.stages.size());
     Vector<double> mass(n), entropy(n), tokens(n);
@@ -248,11 +252,10 @@ class Teller {
   }
 
   const SamplingSteps& s_;
-  Story out_;
 };
 
 }  // namespace
 
-Story sampling_story(const SamplingSteps& s) { return Teller(s).tell(); }
+Story sampling_story(const SamplingSteps& s) { return SamplingTeller(s).tell(); }
 
 }  // namespace glassformer

@@ -1,13 +1,15 @@
 // The steps of a tokenizer as a story.
 #include <algorithm>
 
+#include "explain/teller.hpp"
 #include "glassformer/explain/tokenizer.hpp"
 #include "glassformer/plot/text.hpp"
 
 namespace glassformer {
 namespace {
 
-constexpr std::size_t kCharacters = 10, kPieces = 16, kSteps = TokenizerSteps::kShownSteps, kTokens = 60;  // rows that are drawn; the data hold all
+constexpr std::size_t kCharacters = 10, kPieces = 16, kSteps = TokenizerSteps::kShownSteps,
+                      kTokens = 60;  // rows that are drawn; the data hold all
 
 std::string hex(std::string_view bytes) {
   std::string out;
@@ -53,9 +55,9 @@ std::string state_text(const TokenizerSteps::State& state, Index columns) {
   return plot::fit(out + (last < n ? " …" : ""), columns);
 }
 
-class Teller {
+class TokenizerTeller : Teller {
  public:
-  explicit Teller(const TokenizerSteps& s) : s_(s) {}
+  explicit TokenizerTeller(const TokenizerSteps& s) : s_(s) {}
 
   Story tell() {
     opening();
@@ -73,7 +75,6 @@ class Teller {
   bool bpe() const { return s_.kind == TokenizerKind::bpe; }
   bool score() const { return s_.kind == TokenizerKind::score; }
   const EncodedPiece& followed() const { return s_.pieces[static_cast<std::size_t>(s_.piece)]; }
-  void put(story::Item item) { out_.sections.back().items.push_back(std::move(item)); }
   void say(std::string sentences) {
     if (!sentences.empty()) put(story::Paragraph{std::move(sentences)});
   }
@@ -105,21 +106,27 @@ class Teller {
     if (odd > 0) put(std::move(t));
     say(more(kCharacters, odd, "characters"));
     const TokenizerSteps::Probe& p = s_.invalid;
-    say(p.error.empty() ? fmt::format("A byte that is never UTF-8, FF, is read as well: id{} {}.", p.ids.size() == 1 ? "" : "s", joined(p.ids))
-                        : fmt::format("A byte that is never UTF-8, FF, is refused: {}.", p.error));
+    say(p.error.empty()
+            ? fmt::format("A byte that is never UTF-8, FF, is read as well: id{} {}.", p.ids.size() == 1 ? "" : "s", joined(p.ids))
+            : fmt::format("A byte that is never UTF-8, FF, is refused: {}.", p.error));
   }
 
   void pre_tokens() {
     out_.section("Pre-tokens", bpe() ? "'s|'t|'re|'ve|'m|'ll|'d|␣?\\p{L}+|␣?\\p{N}+|␣?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+" : "");
     switch (s_.kind) {
-      case TokenizerKind::character: return say("None: each character is looked up alone, and one that the training text lacked has no id.");
-      case TokenizerKind::byte: return say("None: each byte is its own token.");
+      case TokenizerKind::character:
+        return say("None: each character is looked up alone, and one that the training text lacked has no id.");
+      case TokenizerKind::byte:
+        return say("None: each byte is its own token.");
       case TokenizerKind::score:
-        return say("None: the whole text is one piece, so a token may reach over a space. llama2.c puts a space before it. It starts as "
-                   "characters; one that the vocabulary lacks falls back to its bytes.");
-      case TokenizerKind::bpe: break;
+        return say(
+            "None: the whole text is one piece, so a token may reach over a space. llama2.c puts a space before it. It starts as "
+            "characters; one that the vocabulary lacks falls back to its bytes.");
+      case TokenizerKind::bpe:
+        break;
     }
-    say("GPT-2's pattern cuts the text before anything merges, so no token reaches over these borders. \\p{L} is any letter, \\p{N} any digit, "
+    say("GPT-2's pattern cuts the text before anything merges, so no token reaches over these borders. \\p{L} is any letter, \\p{N} any "
+        "digit, "
         "\\s any space; ␣? takes one space along.");
     story::Table t{.key = "", .columns = {"no.", "pre-token", "alternative that matched", "bytes", "tokens"}, .rows = {}};
     for (std::size_t i = 0; i < std::min(kPieces, s_.pieces.size()); ++i) {
@@ -135,10 +142,12 @@ class Teller {
     if (!bpe() && !score()) return;
     const EncodedPiece& p = followed();
     out_.section("Merges", bpe() ? "the pair of the lowest rank merges" : "the pair of the highest score merges");
-    say(bpe() ? fmt::format("Pre-token {}, \"{}\": its bytes, then again and again the two neighbours that training merged first, until no pair "
-                            "has a rank. The new piece stands in brackets.",
-                            s_.piece, plot::fit(plot::visible(p.bytes), 40))
-              : "Again and again the two neighbours whose joint text is the token of the highest score, until no pair is a token. The new piece "
+    say(bpe() ? fmt::format(
+                    "Pre-token {}, \"{}\": its bytes, then again and again the two neighbours that training merged first, until no pair "
+                    "has a rank. The new piece stands in brackets.",
+                    s_.piece, plot::fit(plot::visible(p.bytes), 40))
+              : "Again and again the two neighbours whose joint text is the token of the highest score, until no pair is a token. The new "
+                "piece "
                 "stands in brackets.");
     std::vector<std::string> heads = {"start"};
     const std::size_t shown = std::min(kSteps, p.steps.size());
@@ -152,7 +161,8 @@ class Teller {
     Index width = 0;
     for (const std::string& h : heads) width = std::max(width, plot::display_width(h));
     std::vector<std::string> lines;
-    for (std::size_t i = 0; i < heads.size(); ++i) lines.push_back(fmt::format("{}   {}", plot::pad_right(heads[i], width), state_text(s_.states[i], 54 - width)));
+    for (std::size_t i = 0; i < heads.size(); ++i)
+      lines.push_back(fmt::format("{}   {}", plot::pad_right(heads[i], width), state_text(s_.states[i], 54 - width)));
     put(story::Lines{std::move(lines)});
     say(more(kSteps, p.steps.size(), "merges"));
     say(fmt::format("{} pieces became {} token{} by {} merge{}: id{} {}.", p.symbols.size(), p.ids.size(), p.ids.size() == 1 ? "" : "s",
@@ -177,28 +187,33 @@ class Teller {
     }
     put(story::Number{.key = "text_bytes", .label = "bytes", .value = static_cast<double>(s_.text.size()), .decimals = 0});
     put(story::Number{.key = "text_tokens", .label = "tokens", .value = static_cast<double>(s_.ids.size()), .decimals = 0});
-    put(story::Number{.key = "tokens_per_byte", .label = "tokens per byte",
+    put(story::Number{.key = "tokens_per_byte",
+                      .label = "tokens per byte",
                       .value = static_cast<double>(s_.ids.size()) / static_cast<double>(s_.text.size())});
-    say(s_.decoded == s_.text           ? "Decoded, the ids are the text again, byte for byte."
+    say(s_.decoded == s_.text         ? "Decoded, the ids are the text again, byte for byte."
         : s_.decoded == ' ' + s_.text ? "Decoded, the ids are the text again, behind the space that was put before it."
-                                        : fmt::format("Decoded, the ids are \"{}\": not the text.", plot::visible(s_.decoded, false)));
+                                      : fmt::format("Decoded, the ids are \"{}\": not the text.", plot::visible(s_.decoded, false)));
   }
 
   void training() {
     if (s_.kind == TokenizerKind::byte) return;
     if (s_.kind == TokenizerKind::character) {
       out_.section("What training did", "");
-      return say(fmt::format("It listed the {} different characters of its text in the order of their code points: the ids. Texts take as many "
-                             "tokens as they have characters.", s_.vocab_size));
+      return say(
+          fmt::format("It listed the {} different characters of its text in the order of their code points: the ids. Texts take as many "
+                      "tokens as they have characters.",
+                      s_.vocab_size));
     }
     const bool counted = !s_.learned.empty() && s_.learned.front().count >= 0;
     out_.section("What training did", bpe() ? "the most frequent pair merges, again and again" : "");
-    say(bpe() ? fmt::format("{} merges were learned, the first with rank 0.{}", s_.merges,
-                            counted ? " Count: how often the pair stood in the training text when it was merged; of equal counts the pair with the "
-                                      "smaller ids."
-                                    : "")
-              : fmt::format("{} tokens of several characters, each with a score: the best of them. (SentencePiece's BPE exports minus the rank.)",
-                            s_.merges));
+    say(bpe() ? fmt::format(
+                    "{} merges were learned, the first with rank 0.{}", s_.merges,
+                    counted ? " Count: how often the pair stood in the training text when it was merged; of equal counts the pair with the "
+                              "smaller ids."
+                            : "")
+              : fmt::format(
+                    "{} tokens of several characters, each with a score: the best of them. (SentencePiece's BPE exports minus the rank.)",
+                    s_.merges));
     story::Table t{.key = "", .columns = {}, .rows = {}, .decimals = bpe() ? 0 : 2};
     t.columns = bpe() ? std::vector<std::string>{"rank", "left", "right", "token"} : std::vector<std::string>{"token", "score"};
     if (counted) t.columns.push_back("count");
@@ -220,23 +235,26 @@ class Teller {
     const TokenizerSteps::Probe& p = s_.card;
     if (!p.error.empty()) return say(fmt::format("\"{}\", {}, has no ids: {}.", p.bytes, p.what, p.error));
     say(fmt::format("How {}, \"{}\", splits: {} tokens for {} bytes.{}", p.what, p.bytes, p.ids.size(), p.bytes.size(),
-                    bpe() || score() ? " Digits that training did not see together stay single; whoever copies or masks the number has to get every "
-                                       "token of it right."
-                                     : ""));
+                    bpe() || score()
+                        ? " Digits that training did not see together stay single; whoever copies or masks the number has to get every "
+                          "token of it right."
+                        : ""));
     say(joined(p.tokens, "|"));
     say(joined(p.ids));
   }
 
   void data() {
-    const auto add = [this](const char* key, story::Data value) { out_.data.emplace_back(key, std::move(value)); };
     static constexpr const char* kKinds[] = {"character", "byte", "bpe", "score"};
-    add("example", s_.is_example), add("kind", kKinds[static_cast<std::size_t>(s_.kind)]), add("tokenizer", s_.name), add("vocab_size", s_.vocab_size);
+    add("example", s_.is_example), add("kind", kKinds[static_cast<std::size_t>(s_.kind)]), add("tokenizer", s_.name),
+        add("vocab_size", s_.vocab_size);
     add("text", s_.text), add("ids", s_.ids);
     std::vector<std::string> tokens, pieces, rules, character_bytes;
     Index steps = 0;
     for (const auto& p : s_.piece_tokens) tokens.insert(tokens.end(), p.begin(), p.end());
-    for (const EncodedPiece& p : s_.pieces) pieces.push_back(p.bytes), rules.emplace_back(p.rule), steps += static_cast<Index>(p.steps.size());
-    add("tokens", tokens), add("pre_tokens", pieces), add("pre_token_rules", rules), add("pre_token", s_.piece), add("symbols", followed().symbols);
+    for (const EncodedPiece& p : s_.pieces)
+      pieces.push_back(p.bytes), rules.emplace_back(p.rule), steps += static_cast<Index>(p.steps.size());
+    add("tokens", tokens), add("pre_tokens", pieces), add("pre_token_rules", rules), add("pre_token", s_.piece),
+        add("symbols", followed().symbols);
     Matrix<double> characters(static_cast<Index>(s_.characters.size()), 2), all(steps, 7), counts(static_cast<Index>(s_.pieces.size()), 2);
     for (Index i = 0; i < characters.rows(); ++i) {
       const TextCharacter& c = s_.characters[static_cast<std::size_t>(i)];
@@ -247,9 +265,11 @@ class Teller {
     for (std::size_t i = 0; i < s_.pieces.size(); ++i) {
       counts.row(static_cast<Index>(i)) << static_cast<double>(s_.pieces[i].bytes.size()), static_cast<double>(s_.pieces[i].ids.size());
       for (const MergeStep& m : s_.pieces[i].steps)
-        all.row(row++) << static_cast<double>(i), static_cast<double>(m.begin), m.left, m.right, m.token, static_cast<double>(m.rank), m.score;
+        all.row(row++) << static_cast<double>(i), static_cast<double>(m.begin), m.left, m.right, m.token, static_cast<double>(m.rank),
+            m.score;
     }
-    add("characters", characters), add("character_columns", std::vector<std::string>{"code_point", "count"}), add("character_bytes", character_bytes);
+    add("characters", characters), add("character_columns", std::vector<std::string>{"code_point", "count"}),
+        add("character_bytes", character_bytes);
     add("pre_token_counts", counts), add("pre_token_count_columns", std::vector<std::string>{"bytes", "tokens"});
     add("steps", all), add("step_columns", std::vector<std::string>{"pre_token", "begin", "left", "right", "token", "rank", "score"});
     std::vector<std::string> learned;
@@ -264,11 +284,10 @@ class Teller {
   }
 
   const TokenizerSteps& s_;
-  Story out_;
 };
 
 }  // namespace
 
-Story tokenizer_story(const TokenizerSteps& s) { return Teller(s).tell(); }
+Story tokenizer_story(const TokenizerSteps& s) { return TokenizerTeller(s).tell(); }
 
 }  // namespace glassformer
