@@ -68,7 +68,7 @@ one() {
     prompt) fail "$place: $command: expected a command without the shell's prompt" ;;
     front)
       fronts=$((fronts + 1))
-      grep -qE "^  ([a-z-]+ \| )*$(awk '{ print $2 }' <<<"$command")( \|.*)?\) " "$tree/run" || fail "$place: $command: ./run has no such command" ;;
+      grep -qE "^  ([a-z-]+ \| )*$(awk '{ print $2 }' <<<"$command")( \|.*)?\)( |$)" "$tree/run" || fail "$place: $command: ./run has no such command" ;;
     example)
       fronts=$((fronts + 1))
       [ -e "$tree/examples/${command#build/release/examples/}.cpp" ] || fail "$place: $command: there is no such example" ;;
