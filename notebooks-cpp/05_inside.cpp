@@ -73,10 +73,11 @@ void show_parameters(Notebook& nb) {
   story::Table table{"parameters", {"model", "in the engine's memory", "by the formula", "published"}, {}, 0};
   plot::Chart shares{plot::Chart::Kind::bars, "Where the parameters are, % of the model"};
   shares.series = {{"token and position tables", {}}, {"attention", {}}, {"MLP", {}}};
-  bool formula_right = true, published_right = true;
+  std::size_t formula_right = 0;
+  bool published_right = true;
   for (const auto& [name, c, published] : kModels) {
     const Index counted = decoder_layout(c)->parameters();
-    formula_right = formula_right && counted == parameters(c);
+    formula_right += counted == parameters(c);
     published_right = published_right && (published == 0 || counted == published);
     table.rows.push_back({name, real(counted), real(parameters(c)), published ? fmt::format("{}", published) : "–"});
     shares.names.push_back(name);
@@ -85,7 +86,8 @@ void show_parameters(Notebook& nb) {
   }
   nb.show(table, exactly);
   nb.show(story::Chart{"shares", shares}, exactly);
-  nb.claim("the engine's memory holds as many parameters as the formula says, for each model", formula_right, fmt::format("{} models", kModels.size()));
+  nb.claim("the engine's memory holds as many parameters as the formula says, for each model", formula_right == kModels.size(),
+           fmt::format("for {} of {}", formula_right, kModels.size()));
   nb.claim("and as many as their makers published for GPT-2 small, Llama 2 7B and Llama 3 8B", published_right,
            fmt::format("{}, {}, {}", decoder_layout(kModels[2].config)->parameters(), decoder_layout(kModels[3].config)->parameters(),
                        decoder_layout(kModels[4].config)->parameters()));
@@ -138,7 +140,7 @@ int main(int argc, char** argv) {
         {"resid_mid", {"T × C", T, C, 1}}, {"ln2.normalized", {"T × C", T, C, 1}}, {"mlp.pre", {"T × 2F", T, 2 * F, 1}}, {"mlp.post", {"T × F", T, F, 1}},
         {"mlp_out", {"T × C", T, C, 1}}, {"resid_post", {"T × C", T, C, 1}}, {"ln_final.normalized", {"T × C", T, C, 1}}, {"logits", {"T × V", T, V, 1}}};
     story::Table shapes{"shapes", {"site", "by the formula", "seen", "how many"}, {}, 0};
-    bool shapes_right = true;
+    std::size_t shapes_right = 0;
     for (const std::string& site : decoder_sites(toy)) {
       const bool in_block = site.starts_with("blocks.");
       if (in_block && !site.starts_with("blocks.0.")) continue;  // all layers are alike
@@ -151,11 +153,12 @@ int main(int argc, char** argv) {
         ++seen, right = right && value.rows() == rows && value.cols() == columns;
         found = fmt::format("{} × {}", value.rows(), value.cols());
       }
-      shapes_right = shapes_right && right && seen == times;
+      shapes_right += right && seen == times;
       shapes.rows.push_back({site, text, found, real(seen)});
     }
     nb.show(shapes, exactly);
-    nb.claim("every value of the pass has the shape of the formula", shapes_right, fmt::format("{} sites", shapes.rows.size()));
+    nb.claim("every value of the pass has the shape of the formula", shapes_right == shapes.rows.size(),
+             fmt::format("{} of {} sites", shapes_right, shapes.rows.size()));
 
     // %% [markdown]
     // ## What a pass costs
@@ -176,7 +179,7 @@ int main(int argc, char** argv) {
                                      {kModels[1], 33, Kernels::fused},   {kModels[1], 250, Kernels::fused},    {kModels[1], 250, Kernels::reference},
                                      {{"one head for all queries", llama_like(2, 6, 1, 96, 200, 300), 0}, 100, Kernels::fused}};
     story::Table costs{"multiply_adds", {"model", "T", "kernels", "linear, counted", "by the formula", "pairs, counted", "by the formula"}, {}, 0};
-    bool linear_right = true, pairs_right = true;
+    std::size_t linear_right = 0, pairs_right = 0;
     for (const Read& r : reads) {
       const ModelConfig& c = r.what.config;
       Decoder<float> m = make_decoder<float>(c);
@@ -186,12 +189,14 @@ int main(int argc, char** argv) {
       const ops::OperationCount n = counting.count();
       const Index linear = r.T * (c.layers * (attention_matrices(c) + mlp_matrices(c)) + c.vocab * c.width);
       const Index pairs = c.layers * c.heads * r.T * (r.T + 1) / 2;
-      linear_right = linear_right && n.linear == linear, pairs_right = pairs_right && n.pairs == pairs;
+      linear_right += n.linear == linear, pairs_right += n.pairs == pairs;
       costs.rows.push_back({r.what.name, real(r.T), r.kernels == Kernels::fused ? "fused" : "reference", real(n.linear), real(linear), real(n.pairs), real(pairs)});
     }
     nb.show(costs, exactly);
-    nb.claim("the kernels' count of linear multiply-adds is T·(L·(attention + MLP matrices) + V·C), exactly", linear_right, fmt::format("{} passes", reads.size()));
-    nb.claim("their count of (query, key) pairs is L·H·T(T+1)/2, exactly", pairs_right, fmt::format("{} passes", reads.size()));
+    nb.claim("the kernels' count of linear multiply-adds is T·(L·(attention + MLP matrices) + V·C), exactly", linear_right == reads.size(),
+             fmt::format("in {} of {} passes", linear_right, reads.size()));
+    nb.claim("their count of (query, key) pairs is L·H·T(T+1)/2, exactly", pairs_right == reads.size(),
+             fmt::format("in {} of {} passes", pairs_right, reads.size()));
 
     // %% [markdown]
     // ## A training step costs three times a forward pass
