@@ -81,6 +81,7 @@ int eval_command(Arguments arguments) {
 
   const WhatIf what = what_if(o, false);
   ModelFiles files = checked(load_model(o.text("model")));
+  validate(files.decoder.config, what);
   std::optional<AdapterFiles> adapter;
   if (o.given("adapter")) {
     adapter = checked(load_adapter(o.text("adapter"), files.decoder.config));

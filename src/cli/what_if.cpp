@@ -46,6 +46,7 @@ WhatIf what_if(const Options& o, bool patches) {
   w.no_mask = o.is_set("no-mask");
   w.softmax_temperature = o.real("softmax-temperature");
   if (patches) {
+    require_usage(!o.given("patch-token") || o.given("patch"), "--patch-token: expected --patch SITE with it");
     w.patches = o.texts("patch");
     w.patch_text = o.text("patch-from");
     w.patch_token = o.integer_or("patch-token", -1);

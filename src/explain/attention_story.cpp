@@ -79,9 +79,9 @@ class AttentionTeller : Teller {
     out_.title = fmt::format("Attention, step by step: layer {} of {}, head {} of {}", s_.layer, s_.layers, s_.head, s_.heads);
     out_.opening.push_back(s_.is_example ? "A tiny example, small enough to redo by hand." : fmt::format("Model: {}", s_.model));
     std::string shape = fmt::format("T = {} tokens, C = {} channels, D = {} numbers a head", T(), s_.width, D());
-    shape += s_.window > 0 ? fmt::format("; a token sees itself and {} before it.", s_.window - 1)
-             : s_.causal   ? "; a token sees itself and those before it."
-                           : "; every token sees all.";
+    shape += s_.window > 0 && s_.causal ? fmt::format("; a token sees itself and {} before it.", s_.window - 1)
+             : s_.causal                ? "; a token sees itself and those before it."
+                                        : "; every token sees all.";
     out_.opening.push_back(std::move(shape));
     if (s_.kv_heads != s_.heads) out_.opening.push_back(groups());
     out_.opening.insert(out_.opening.end(), s_.notes.begin(), s_.notes.end());
@@ -176,7 +176,9 @@ class AttentionTeller : Teller {
   void scaling() {
     const bool alibi = s_.biased.size() != 0;
     step("Scaling", alibi ? "sⱼ = q·kⱼ/√D − m·distance" : "sⱼ = q·kⱼ/√D");
-    const double root = 1 / s_.scale;
+    const double root = 1 / s_.scale, tau = 1 / (s_.scale * std::sqrt(static_cast<double>(D())));  // τ: the softmax's temperature
+    if (std::abs(tau - 1) > 1e-6)
+      say(fmt::format("Here scores are divided by √D·τ with τ = {:.4g}, the softmax's temperature: {} in all.", tau, number(root)));
     say(fmt::format("A sum of D = {0} products grows with √D; divided by √{0} = {1} it does not.{2}{3}", D(),
                     number(std::sqrt(static_cast<double>(D()))),
                     alibi ? fmt::format(" ALiBi takes off m = {:.4g} for each step of distance.", s_.slope) : "", key_note()));
@@ -189,9 +191,9 @@ class AttentionTeller : Teller {
 
   void mask() {
     step("Mask", s_.causal ? "sⱼ = −∞ where j comes after the query" : "sⱼ = −∞ where the query may not look");
-    say(s_.window > 0 ? "What comes later, or stands too far back, is hidden. Row: query, column: key."
-        : s_.causal   ? "A token must not see what it has to predict, so later keys are hidden. Row: query, column: key."
-                      : "This model hides nothing. Row: query, column: key.");
+    say(s_.window > 0 && s_.causal ? "What comes later, or stands too far back, is hidden. Row: query, column: key."
+        : s_.causal                ? "A token must not see what it has to predict, so later keys are hidden. Row: query, column: key."
+                                   : "This model hides nothing. Row: query, column: key.");
     std::vector<std::string> columns;
     for (const std::string& l : labels_) columns.push_back(plot::fit(l, 7));
     grid("scores", s_.scores, labels_, columns);
@@ -252,9 +254,8 @@ class AttentionTeller : Teller {
     step("The whole pattern", fmt::format("softmax of every row  [{0}, {0}]", T()));
     say("Row: query, column: key. The arrow marks the query that was followed.");
     put(attention_picture(s_));
-    out_.closing.push_back(fmt::format(
-        "Every number comes from the engine's own pass. Added up again here, the sums differ from it by {:.1e} at most (relative).",
-        s_.deviation));
+    deviation_ = s_.deviation;
+    out_.closing.push_back(deviation_sentence());
   }
 
   void data() {

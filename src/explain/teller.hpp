@@ -48,6 +48,11 @@ class Teller {
     for (Index i = 0; i < engine.size(); ++i) hold(by_hand.data()[i], engine.data()[i], size);
   }
   std::string deviation_sentence() const {
+    if (!(deviation_ < 1e-3))
+      return fmt::format(
+          "Every number comes from the engine's own pass, but added up again here the sums differ from it by {:.1e} (relative): "
+          "somebody edits a value between the steps (a what-if), and what stands behind it is the edited one.",
+          deviation_);
     return fmt::format(
         "Every number comes from the engine's own pass. Added up again here, the sums differ from it by {:.1e} at most "
         "(relative).",
@@ -57,6 +62,14 @@ class Teller {
   Story out_;
   double deviation_ = 0;
 };
+
+// The token of the largest logit of a row; the first of equals.
+template <class S>
+Token first_choice(const Matrix<S>& logits, Index row) {
+  Index best = 0;
+  logits.row(row).maxCoeff(&best);
+  return static_cast<Token>(best);
+}
 
 inline double largest(const Matrix<double>& m) { return m.size() == 0 ? 0 : m.cwiseAbs().maxCoeff(); }
 template <class S>

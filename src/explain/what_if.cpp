@@ -7,6 +7,7 @@
 #include "glassformer/core/require.hpp"
 #include "glassformer/model/reading.hpp"
 #include "glassformer/model/sites.hpp"
+#include "glassformer/ops/loss.hpp"
 #include "glassformer/plot/text.hpp"
 #include "glassformer/sample/prompt.hpp"
 
@@ -14,21 +15,6 @@ namespace glassformer {
 namespace {
 
 constexpr std::size_t kNextTokens = 6;  // of each distribution that are listed
-
-void check(const ModelConfig& c, const WhatIf& w) {
-  for (const auto& [layer, head] : w.heads) {
-    require(layer >= 0 && layer < c.layers, "ablate: expected a layer of 0 … {}, found {}", c.layers - 1, layer);
-    require(head >= 0 && head < c.heads, "ablate: expected a head of 0 … {}, found {}", c.heads - 1, head);
-  }
-  for (const auto& [site, factor] : w.scales) {
-    require_site(c, site);
-    require(std::isfinite(factor), "scale: expected a finite factor for {}, found {}", site, factor);
-  }
-  for (const std::string& site : w.patches) require_site(c, site);
-  require(w.patches.empty() || !w.patch_text.empty(), "patch: expected the text whose values are put in, found none");
-  require(std::isfinite(w.softmax_temperature) && w.softmax_temperature > 0, "softmax temperature: expected a number above 0, found {}",
-          w.softmax_temperature);
-}
 
 // Adds to `edits` what the model has at these sites when it reads the text.
 void record_patches(const Decoder<float>& m, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec, bool once,
@@ -54,6 +40,21 @@ std::vector<std::size_t> most_probable(const Vector<double>& p, std::size_t coun
 
 }  // namespace
 
+void validate(const ModelConfig& c, const WhatIf& w) {
+  for (const auto& [layer, head] : w.heads) {
+    require(layer >= 0 && layer < c.layers, "ablate: expected a layer of 0 … {}, found {}", c.layers - 1, layer);
+    require(head >= 0 && head < c.heads, "ablate: expected a head of 0 … {}, found {}", c.heads - 1, head);
+  }
+  for (const auto& [site, factor] : w.scales) {
+    require_site(c, site);
+    require(std::isfinite(static_cast<float>(factor)), "scale: expected a factor that a float can hold for {}, found {:g}", site, factor);
+  }
+  for (const std::string& site : w.patches) require_site(c, site);
+  require(w.patches.empty() || !w.patch_text.empty(), "patch: expected the text whose values are put in, found none");
+  require(w.softmax_temperature >= 1e-6 && w.softmax_temperature <= 1e6,
+          "softmax temperature: expected a number from 1e-6 to 1e6, found {:g}", w.softmax_temperature);
+}
+
 std::string what_if_text(const WhatIf& w) {
   std::string out;
   const auto add = [&out](const std::string& part) { out += fmt::format("{}{}", out.empty() ? "" : "; ", part); };
@@ -70,7 +71,7 @@ std::string what_if_text(const WhatIf& w) {
 
 Intervention::Intervention(Decoder<float>& model, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec, bool once)
     : model_(model), hook_before_(model.hook), edits_(std::make_shared<Edits<float>>()) {
-  check(model.config, w);
+  validate(model.config, w);
   const Index D = model.config.head_dim;
   for (const auto& [layer, head] : w.heads)
     edits_->add({.site = {fmt::format("blocks.{}.attn.z", layer)}, .factor = 0, .first_column = head * D, .columns = D});
@@ -79,7 +80,7 @@ Intervention::Intervention(Decoder<float>& model, const Tokenizer& tokenizer, co
   for (BlockParams<float>& block : model.blocks) {
     ops::AttentionShape& core = block.attention.config.core;
     attention_before_.push_back(core);
-    if (w.no_mask) core.causal = false;
+    if (w.no_mask) core.causal = false, core.window = 0;
     core.scale /= w.softmax_temperature;  // scores = q·k·scale − slope·distance
     for (double& slope : core.slopes) slope /= w.softmax_temperature;
   }
@@ -92,27 +93,29 @@ Intervention::~Intervention() {
 }
 
 Reaction reaction(const Decoder<float>& m, std::span<const Token> ids, const Exec& exec) {
+  require(m.config.context >= static_cast<Index>(ids.size()), "prompt: expected at most {} tokens (the model's context), found {}",
+          m.config.context, ids.size());
   const Index T = static_cast<Index>(ids.size());
-  const Matrix<double> logits = decoder_read<float>(m, ids, {.exec = exec}).cast<double>();
-  Reaction r;
-  for (Index t = 0; t < T; ++t) {
-    const Vector<double> p = (logits.row(t).array() - logits.row(t).maxCoeff()).exp();
-    const double sum = p.sum();
-    if (t + 1 < T)
-      r.loss_nats -= std::log(p(ids[static_cast<std::size_t>(t) + 1]) / sum) / static_cast<double>(T - 1);
-    else
-      r.next = p / sum;
-  }
-  return r;
+  Matrix<float> logits = decoder_read<float>(m, ids, {.exec = exec}), last = logits.bottomRows(1);
+  ops::softmax_forward<float>(last, last, exec);
+  std::vector<Token> targets(ids.begin() + 1, ids.end());
+  targets.push_back(-1);
+  std::vector<double> losses(ids.size());
+  ops::cross_entropy<float>(logits, targets, losses, false, 1, exec);
+  return {T > 1 ? std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(T - 1) : 0, last.row(0).cast<double>(), T};
 }
 
 void add_reactions(Story& story, const Tokenizer& tokenizer, const Reaction& before, const Reaction& after) {
-  story::Section& loss = story.section("Loss of the prompt", "mean of −log p(token | those before)");
-  loss.items.push_back(
-      story::Table{.key = "",
-                   .columns = {"nats per token", "before", "after", "difference"},
-                   .rows = {{std::string("prompt"), before.loss_nats, after.loss_nats, after.loss_nats - before.loss_nats}},
-                   .decimals = 4});
+  if (before.tokens > 1) {  // one token has none before it
+    story.section("Loss of the prompt", "mean of −log p(token | those before)")
+        .items.push_back(
+            story::Table{.key = "",
+                         .columns = {"nats per token", "before", "after", "difference"},
+                         .rows = {{std::string("prompt"), before.loss_nats, after.loss_nats, after.loss_nats - before.loss_nats}},
+                         .decimals = 4});
+    story.data.emplace_back("loss_before_nats", before.loss_nats);
+    story.data.emplace_back("loss_after_nats", after.loss_nats);
+  }
   const Vector<double> p = before.next.array().max(1e-300), q = after.next.array().max(1e-300);
   const double kl = (before.next.array() * (p.array() / q.array()).log()).sum();
 
@@ -129,11 +132,15 @@ void add_reactions(Story& story, const Tokenizer& tokenizer, const Reaction& bef
   story::Section& section = story.section("The next token", "p = softmax(logits)");
   section.items.push_back(std::move(next));
   section.items.push_back(story::Number{"kl_nats", "KL(before ‖ after)", kl, 4, "nats"});
-  story.data.emplace_back("loss_before_nats", before.loss_nats);
-  story.data.emplace_back("loss_after_nats", after.loss_nats);
 }
 
 Story what_if_story(Decoder<float>& m, const Tokenizer& tokenizer, std::string_view prompt, const WhatIf& what, GenerateOptions options) {
+  validate(m.config, what);
+  const bool reads_again = what.no_mask || !options.use_cache;
+  require(what.patches.empty() || !reads_again,
+          "patch: expected a text that is read once, with the cache and the mask: a patch acts in the reading of the prompt alone");
+  require(std::ranges::find(what.patches, "logits") == what.patches.end(),
+          "patch: expected a site before the logits: writing a text needs those of the last token alone");
   const Prompt read = read_prompt(m.config, tokenizer, prompt);
   Story story;
   story.component = "what-if", story.title = fmt::format("What if: {}", what_if_text(what));

@@ -54,6 +54,9 @@ fails 1 "site: found blocks.7.mlp_out; this model has embed, blocks.i.resid_pre"
 fails 2 "patch SITE and --patch-from TEXT belong together" sample --model m --prompt Sam --patch embed
 fails 1 "embed: the patch is \[7, 16\], the value is \[3, 16\]" sample --model m --prompt Sam --patch embed --patch-from "Sam met"
 fails 1 "patch token: expected 0 … 2" sample --model m --prompt Sam --patch embed --patch-from Sam --patch-token 3
+fails 2 "patch-token: expected --patch SITE" sample --model m --prompt Sam --patch-token 1
+fails 1 "patch: expected a text that is read once" sample --model m --prompt Sam --patch embed --patch-from Tom --no-cache
+fails 1 "patch: expected a site before the logits" sample --model m --prompt Sam --patch logits --patch-from Tom
 fails 2 "expected --model DIR and --prompt TEXT for a what-if" explain attention --ablate 0.1
 fails 2 "softmax-temperature" eval --model m --data text --softmax-temperature 0
 

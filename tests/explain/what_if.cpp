@@ -140,6 +140,29 @@ TEST_CASE("what if: attention explained with a change tells of the changed one, 
   // A head that is cut adds nothing.
   const AttentionSteps cut = explain_attention(m, bytes(), "so it goes", {.layer = 0, .head = 1});
   CHECK(cut.share.cwiseAbs().maxCoeff() == 0);
+  const auto closing = [](const AttentionSteps& of) { return attention_story(of).closing.back(); };
+  CHECK(closing(steps).find("somebody edits") == std::string::npos);
+  CHECK(closing(cut).find("somebody edits a value between the steps") != std::string::npos);  // pattern·v is written out, z is zero
+}
+
+TEST_CASE("what if: without the mask a window is gone too; a patch needs a text that is read once") {
+  ModelConfig c;
+  c.vocab = 256, c.context = 48, c.layers = 1, c.heads = 2, c.width = 16, c.position = Position::rope, c.window = 2;
+  Decoder<float> m = make_decoder<float>(c);
+  initialize(m, 3);
+  const Intervention change(m, bytes(), {.no_mask = true});
+  CHECK(explain_attention(m, bytes(), "so it goes", {}).scores.allFinite());
+  Decoder<float> other = model_of();
+  GenerateOptions options;
+  options.max_tokens = 2;
+  const auto story = [&](const WhatIf& what) { return what_if_story(other, bytes(), "so it goes", what, options); };
+  CHECK_THROWS_AS(story({.patches = {"embed"}, .patch_text = "on we went", .no_mask = true}), std::invalid_argument);
+  CHECK_THROWS_AS(story({.patches = {"logits"}, .patch_text = "on we went"}), std::invalid_argument);
+  CHECK_NOTHROW(story({.patches = {"embed"}, .patch_text = "on we went"}));
+  options.use_cache = false;
+  CHECK_THROWS_AS(story({.patches = {"embed"}, .patch_text = "on we went"}), std::invalid_argument);
+  CHECK(what_if_story(other, bytes(), "s", {.heads = {{0, 0}}}, options).sections.front().title == "The next token");
+  CHECK_THROWS_AS(what_if_story(other, bytes(), std::string(60, 'x'), {.heads = {{0, 0}}}, options), std::invalid_argument);
 }
 
 TEST_CASE("what if: what does not exist is answered with what does") {
@@ -156,11 +179,11 @@ TEST_CASE("what if: what does not exist is answered with what does") {
   CHECK(says({.heads = {{2, 0}}}) == "ablate: expected a layer of 0 … 1, found 2");
   CHECK(says({.heads = {{0, 4}}}) == "ablate: expected a head of 0 … 3, found 4");
   CHECK(says({.scales = {{"blocks.0.rot_q", 1}}}).starts_with("site: found blocks.0.rot_q; this model has embed, blocks.i.resid_pre, "));
-  CHECK(says({.scales = {{"embed", std::nan("")}}}) == "scale: expected a finite factor for embed, found nan");
+  CHECK(says({.scales = {{"embed", std::nan("")}}}) == "scale: expected a factor that a float can hold for embed, found nan");
   CHECK(says({.patches = {"embed"}}) == "patch: expected the text whose values are put in, found none");
   CHECK(says({.patches = {"embed"}, .patch_text = "abc", .patch_token = 3}) ==
         "patch token: expected 0 … 2, as the other text has 3 tokens, found 3");
-  CHECK(says({.softmax_temperature = 0}) == "softmax temperature: expected a number above 0, found 0");
+  CHECK(says({.softmax_temperature = 0}) == "softmax temperature: expected a number from 1e-6 to 1e6, found 0");
 }
 
 }  // namespace glassformer

@@ -29,6 +29,10 @@ struct WhatIf {
 // "without head 2 of layer 1; blocks.0.mlp_out times 0.5": a sentence without a full stop.
 std::string what_if_text(const WhatIf&);
 
+// Throws std::invalid_argument naming the valid ones for a layer, head or site that does not exist, a factor or a temperature that makes no
+// sense, patches without a text.
+void validate(const ModelConfig&, const WhatIf&);
+
 // The change, put on a model as long as this lives: its hook and its attention's settings. Patches act in every pass, or `once`: in the
 // first that meets them, the reading of a prompt and not the decoding after it (rearm: again). Throws std::invalid_argument naming the
 // valid ones for a layer, head, site or token that does not exist, a factor or a temperature that makes no sense, patches without a text.
@@ -46,11 +50,13 @@ class Intervention {
   std::shared_ptr<Edits<float>> edits_;
 };
 
-// What the model makes of a prompt: Σ and mean loss of its tokens, the distribution of the next one.
+// What the model makes of a prompt: the mean loss of its tokens, the distribution of the next one.
 struct Reaction {
-  double loss_nats = 0;  // mean over the prompt's tokens but the first; 0 when there is but one
+  double loss_nats = 0;  // over the prompt's tokens but the first; 0 when there is but one
   Vector<double> next;   // [V] probabilities
+  Index tokens = 0;
 };
+// Throws std::invalid_argument for a prompt beyond the model's context.
 Reaction reaction(const Decoder<float>&, std::span<const Token> ids, const Exec& = {});
 
 // Loss of the prompt and next tokens before and after, as tables. Data: loss_before_nats, loss_after_nats, kl_nats (of after from before).
