@@ -90,7 +90,7 @@ int main(int argc, char** argv) {
                           .tied = false,
                           .init_std = 0.125,
                           .embedding_std = 1};
-    const TrainOptions options = {.steps = 300, .batch = 32, .rate = 1e-2, .min_rate = 1e-3, .warmup = 50, .seed = nb.seed()};
+    const TrainOptions options = {.steps = 600, .batch = 32, .rate = 1e-2, .min_rate = 1e-3, .warmup = 50, .seed = nb.seed()};
     const auto batches_of = [&](const Repeats& t) {
       return [&nb, t, batch = options.batch](Index step, Index) {
         return repeats_batch(t, batch, RandomStream{nb.seed()}.at("repeats").at(static_cast<std::uint64_t>(step)));
@@ -124,6 +124,9 @@ int main(int argc, char** argv) {
              fmt::format("{:.3f} nats at its own period, {:.3f} at others", of_cheat, of_cheat_moved));
 
     // %% [markdown]
+    // The fall of two layers is sudden, and when it comes depends on the seed: in some it is over after 250 steps, in others it begins
+    // after 400. Before it, nothing in the loss tells that it is near.
+    //
     // One layer does learn something: which tokens occurred at all ($\ln 12 = 2.5$ nats for twelve candidates). To know which of them
     // comes *next* takes two steps, and so two layers. A head of the first layer tells each token who came before it. A head of the
     // second then looks for the place whose *predecessor* is the current token, and copies what stands there.
@@ -189,7 +192,7 @@ int main(int argc, char** argv) {
              fmt::format("{:.3f} against {:.3f} nats", without(best.first, best.second), of_two));
     nb.claim(
         "without all heads whose induction score is above 0.5 induction is undone: the loss is at least that of one layer, less 0.3 nats",
-        without_all > of_one - 0.3, fmt::format("{} heads: {:.2f} nats; one layer {:.2f}", inducing.size(), without_all, of_one));
+        !inducing.empty() && without_all > of_one - 0.3, fmt::format("{} heads: {:.2f} nats; one layer {:.2f}", inducing.size(), without_all, of_one));
     nb.claim(
         "without the head that looks most at the previous token the loss is at least four times as high, although its own induction score "
         "is below 0.2",
@@ -286,9 +289,9 @@ int main(int argc, char** argv) {
              cost < cost_of_one / 2, fmt::format("{:+.3f} against {:+.3f} nats", cost, cost_of_one));
 
     // %% [markdown]
-    // How close do the first three come? Over seeds, sharing cost between nothing and 0.05 nats here, about what another seed changes.
-    // A toy cannot tell less than that apart, and we do not claim that sharing is free. But for the same bytes it is far better than
-    // fewer heads: queries may still ask four different questions of one set of keys.
+    // How close do the first three come? With seeds 1 to 5 sharing one set of keys and values cost between −0.01 and +0.03 nats, about
+    // what another seed changes, so a toy cannot tell it from nothing, and we do not claim that it is free. But for the same bytes it
+    // is far better than fewer heads (+0.07 to +0.22): four queries may still ask four different questions of one set of keys.
     //
     // ## In an interview
     // - *Why several heads?* Each has its own softmax and so its own choice. Heads of different layers compose: previous-token and
