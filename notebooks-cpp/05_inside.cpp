@@ -73,11 +73,13 @@ void show_parameters(Notebook& nb) {
   story::Table table{"parameters", {"model", "in the engine's memory", "by the formula", "published"}, {}, 0};
   plot::Chart shares{plot::Chart::Kind::bars, "Where the parameters are, % of the model"};
   shares.series = {{"token and position tables", {}}, {"attention", {}}, {"MLP", {}}};
-  std::size_t formula_right = 0;
+  std::string wrong, most;  // the first that differs, and the largest
   bool published_right = true;
   for (const auto& [name, c, published] : kModels) {
     const Index counted = decoder_layout(c)->parameters();
-    formula_right += counted == parameters(c);
+    const std::string seen = fmt::format("{}: {} parameters, by the formula {}", name, counted, parameters(c));
+    if (counted != parameters(c) && wrong.empty()) wrong = seen;
+    most = seen;
     published_right = published_right && (published == 0 || counted == published);
     table.rows.push_back({name, real(counted), real(parameters(c)), published ? fmt::format("{}", published) : "–"});
     shares.names.push_back(name);
@@ -86,17 +88,16 @@ void show_parameters(Notebook& nb) {
   }
   nb.show(table, exactly);
   nb.show(story::Chart{"shares", shares}, exactly);
-  nb.claim("the engine's memory holds as many parameters as the formula says, for each model", formula_right == kModels.size(),
-           fmt::format("for {} of {}", formula_right, kModels.size()));
+  nb.claim("the engine's memory holds as many parameters as the formula says, for each model", wrong.empty(), wrong.empty() ? most : wrong);
   nb.claim("and as many as their makers published for GPT-2 small, Llama 2 7B and Llama 3 8B", published_right,
            fmt::format("{}, {}, {}", decoder_layout(kModels[2].config)->parameters(), decoder_layout(kModels[3].config)->parameters(),
                        decoder_layout(kModels[4].config)->parameters()));
 }
 
 // %% [markdown]
-// Read the bars: the MLP holds most of every model, twice what attention holds. The tables depend on the vocabulary: 65 characters weigh nothing,
-// 50,257 tokens are a third of a model as small as GPT-2, and 128,256 are still an eighth of Llama 3. Eight key-value heads instead of 32 make
-// its attention lighter.
+// Read the bars: the MLP is the largest part of every model here, and about twice what attention holds where heads are not grouped. The tables
+// depend on the vocabulary: 65 characters weigh little, 50,257 tokens are a third of a model as small as GPT-2, and 128,256 are still an eighth
+// of Llama 3. Eight key-value heads instead of 32 make its attention lighter.
 
 // %%
 int main(int argc, char** argv) {
@@ -140,7 +141,7 @@ int main(int argc, char** argv) {
         {"resid_mid", {"T × C", T, C, 1}}, {"ln2.normalized", {"T × C", T, C, 1}}, {"mlp.pre", {"T × 2F", T, 2 * F, 1}}, {"mlp.post", {"T × F", T, F, 1}},
         {"mlp_out", {"T × C", T, C, 1}}, {"resid_post", {"T × C", T, C, 1}}, {"ln_final.normalized", {"T × C", T, C, 1}}, {"logits", {"T × V", T, V, 1}}};
     story::Table shapes{"shapes", {"site", "by the formula", "seen", "how many"}, {}, 0};
-    std::size_t shapes_right = 0;
+    std::string wrong_shape, last_shape;  // the first that differs, and the last
     for (const std::string& site : decoder_sites(toy)) {
       const bool in_block = site.starts_with("blocks.");
       if (in_block && !site.starts_with("blocks.0.")) continue;  // all layers are alike
@@ -153,12 +154,13 @@ int main(int argc, char** argv) {
         ++seen, right = right && value.rows() == rows && value.cols() == columns;
         found = fmt::format("{} × {}", value.rows(), value.cols());
       }
-      shapes_right += right && seen == times;
+      last_shape = fmt::format("{}: {} of {}, by the formula {} of {} × {}", site, seen, found, times, rows, columns);
+      if ((!right || seen != times) && wrong_shape.empty()) wrong_shape = last_shape;
       shapes.rows.push_back({site, text, found, real(seen)});
     }
     nb.show(shapes, exactly);
-    nb.claim("every value of the pass has the shape of the formula", shapes_right == shapes.rows.size(),
-             fmt::format("{} of {} sites", shapes_right, shapes.rows.size()));
+    nb.claim("every value of the pass has the shape of the formula", wrong_shape.empty(),
+             wrong_shape.empty() ? fmt::format("at {} sites, the last {}", shapes.rows.size(), last_shape) : wrong_shape);
 
     // %% [markdown]
     // ## What a pass costs
@@ -179,7 +181,8 @@ int main(int argc, char** argv) {
                                      {kModels[1], 33, Kernels::fused},   {kModels[1], 250, Kernels::fused},    {kModels[1], 250, Kernels::reference},
                                      {{"one head for all queries", llama_like(2, 6, 1, 96, 200, 300), 0}, 100, Kernels::fused}};
     story::Table costs{"multiply_adds", {"model", "T", "kernels", "linear, counted", "by the formula", "pairs, counted", "by the formula"}, {}, 0};
-    std::size_t linear_right = 0, pairs_right = 0;
+    std::string wrong_linear, most_linear, wrong_pairs, most_pairs;  // the first that differ, and the largest
+    Index largest_linear = 0, largest_pairs = 0;
     for (const Read& r : reads) {
       const ModelConfig& c = r.what.config;
       Decoder<float> m = make_decoder<float>(c);
@@ -189,14 +192,18 @@ int main(int argc, char** argv) {
       const ops::OperationCount n = counting.count();
       const Index linear = r.T * (c.layers * (attention_matrices(c) + mlp_matrices(c)) + c.vocab * c.width);
       const Index pairs = c.layers * c.heads * r.T * (r.T + 1) / 2;
-      linear_right += n.linear == linear, pairs_right += n.pairs == pairs;
+      const auto seen = [&](Index count, Index by_formula) { return fmt::format("{} of {}, T = {}, by the formula {}", count, r.what.name, r.T, by_formula); };
+      if (n.linear > largest_linear) largest_linear = n.linear, most_linear = "up to " + seen(n.linear, linear);
+      if (n.pairs > largest_pairs) largest_pairs = n.pairs, most_pairs = "up to " + seen(n.pairs, pairs);
+      if (n.linear != linear && wrong_linear.empty()) wrong_linear = seen(n.linear, linear);
+      if (n.pairs != pairs && wrong_pairs.empty()) wrong_pairs = seen(n.pairs, pairs);
       costs.rows.push_back({r.what.name, real(r.T), r.kernels == Kernels::fused ? "fused" : "reference", real(n.linear), real(linear), real(n.pairs), real(pairs)});
     }
     nb.show(costs, exactly);
-    nb.claim("the kernels' count of linear multiply-adds is T·(L·(attention + MLP matrices) + V·C), exactly", linear_right == reads.size(),
-             fmt::format("in {} of {} passes", linear_right, reads.size()));
-    nb.claim("their count of (query, key) pairs is L·H·T(T+1)/2, exactly", pairs_right == reads.size(),
-             fmt::format("in {} of {} passes", pairs_right, reads.size()));
+    nb.claim("the kernels' count of linear multiply-adds is T·(L·(attention + MLP matrices) + V·C), exactly", wrong_linear.empty(),
+             wrong_linear.empty() ? most_linear : wrong_linear);
+    nb.claim("their count of (query, key) pairs is L·H·T(T+1)/2, exactly", wrong_pairs.empty(),
+             wrong_pairs.empty() ? most_pairs : wrong_pairs);
 
     // %% [markdown]
     // ## A training step costs three times a forward pass
