@@ -1,5 +1,6 @@
 // What a learner is told of each fault. The quoted lines and tests exist: tests/learn/fault_list.cpp looks for them.
 #include <algorithm>
+#include <array>
 #include <cctype>
 
 #include "glassformer/core/require.hpp"
@@ -149,16 +150,15 @@ std::vector<Fault> position_and_cache_faults() {
       {4,
        "stale",
        "cache",
-       "a stale cache row: a decoded token finds its predecessor's key and value",
+       "stale cache rows: a decoded row gets its predecessor's key and value",
        "With the KV cache the text soon falls to pieces; without it is fine. The prompt itself is read the same either way.",
        Probe::cache,
        "the same, the tokens written after it",
        {"Prefill is right and decoding is not, so the weights are innocent.",
         "mode decode, then trace blocks.0.attn.k and blocks.0.attn.rot_k against mode full.",
         "In mode decode, compare row n of attn.rot_k and attn.v with row n − 1 of mode full."},
-       "The row of the cache that belongs to the new token was not written: it still holds the key and value of the token before. Every "
-       "decoded token is "
-       "missing from the cache and its predecessor is there twice.",
+       "Each decoded row of the cache received the key and value of the token before it: the last prompt token is there twice, the newest "
+       "not at all. Every query of decoding looks for its own token and finds an older one.",
        "src/attention/attention.cpp",
        "std::copy_n(row + at.k + g * D, D, keys + g * stride + (length + t) * D);",
        "tests/sample/cache_agreement.cpp",
@@ -465,6 +465,14 @@ std::string lower(std::string_view text) {
   return all;
 }
 
+// "rate" is not in "generate".
+bool begins_word(std::string_view text, std::string_view keyword) {
+  for (auto at = text.find(keyword); at != std::string_view::npos; at = text.find(keyword, at + 1)) {
+    if (at == 0 || !std::isalnum(static_cast<unsigned char>(text[at - 1]))) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 const std::vector<Fault>& faults() {
@@ -495,15 +503,29 @@ const Fault& fault(std::string_view id) {
   return faults().front();
 }
 
-bool guesses(const Fault& fault, std::string_view words) {
+std::vector<const Fault*> faults_named(std::string_view words) {
   const std::string text = lower(words);
-  if (text == lower(fault.title)) return true;
-  return std::ranges::any_of(fault.keywords, [&](const std::string& keyword) {  // at the beginning of a word: "rate" is not in "generate"
-    for (auto at = text.find(keyword); at != std::string::npos; at = text.find(keyword, at + 1)) {
-      if (at == 0 || !std::isalnum(static_cast<unsigned char>(text[at - 1]))) return true;
+  std::vector<std::pair<const Fault*, std::string_view>> held;  // keywords in the text
+  for (const Fault& f : faults()) {
+    if (text == lower(f.title)) return {&f};
+    for (const std::string& keyword : f.keywords) {
+      if (begins_word(text, keyword)) held.emplace_back(&f, keyword);
     }
-    return false;
-  });
+  }
+  std::vector<const Fault*> named;
+  for (const auto& [f, keyword] : held) {
+    const bool inside = std::ranges::any_of(held, [&, f = f, keyword = keyword](const auto& other) {
+      return other.first != f && other.second.size() > keyword.size() && begins_word(other.second, keyword);
+    });
+    if (!inside && (named.empty() || named.back() != f)) named.push_back(f);
+  }
+  return named;
+}
+
+bool denies(std::string_view words) {
+  const std::string text = lower(words);
+  return std::ranges::any_of(std::array{"not the", "not a ", "n't the", "n't a ", "not because", "neither"},
+                             [&](const char* part) { return text.find(part) != std::string::npos; });
 }
 
 }  // namespace glassformer

@@ -126,7 +126,7 @@ void decode_place(Plan& p) {
   }
 }
 
-// While decoding, the cache gets the key and value of the token before: its row was not written again.
+// While decoding, each row of the cache gets the key and value of the token before: the last of the prompt twice, the newest not at all.
 void stale_row(Plan& p) {
   const auto before = notes<float>();
   for (const char* name : {p.rig.model.rope ? "blocks.*.attn.rot_k" : "blocks.*.attn.k", "blocks.*.attn.v"}) {

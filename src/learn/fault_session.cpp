@@ -1,6 +1,7 @@
 #include "glassformer/learn/fault_session.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "glassformer/plot/text.hpp"
 #include "learn/fault_state.hpp"
@@ -47,6 +48,16 @@ constexpr const char* kHelp = R"(  sites                    where one can look i
 constexpr const char* kCommands =
     "sites, trace, mode, eval, train, gradcheck, sample, data, settings, symptom, hint, causes, guess, answer, help, quit";
 
+// "give" alone, or "data is shifted" where a guess was asked for, is none: only words that a command takes follow it.
+bool is_command(const std::vector<std::string>& words) {
+  const std::string& name = words[0];
+  if (name == "give") return words.size() == 2 && words[1] == "up";
+  if (name == "guess" || name == "trace" || name == "sample" || name == "mode") return true;
+  constexpr std::array kAlone = {"sites", "eval",   "train", "gradcheck", "data", "settings", "symptom",
+                                 "hint",  "causes", "help",  "answer",    "quit", "exit",     "q", "?"};
+  return words.size() == 1 && std::ranges::find(kAlone, name) != kAlone.end();
+}
+
 }  // namespace
 
 std::string FaultSession::State::hint() {
@@ -56,11 +67,23 @@ std::string FaultSession::State::hint() {
   return wrapped(text, "  ");
 }
 
-std::string FaultSession::State::causes() const {
+std::string FaultSession::State::causes() const { return numbered(candidates()); }
+
+// These candidates, with the numbers that they have among all.
+std::string FaultSession::State::numbered(const std::vector<const Fault*>& some) const {
   std::string all;
   const auto list = candidates();
-  for (std::size_t i = 0; i < list.size(); ++i) all += fmt::format("  {:>2}  ", i + 1) + plot::fit(list[i]->title, width - 6) + "\n";
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (std::ranges::find(some, list[i]) != some.end()) all += fmt::format("  {:>2}  ", i + 1) + plot::fit(list[i]->title, width - 6) + "\n";
+  }
   return all;
+}
+
+// A guess is one cause: neither a list of them, nor what is in order.
+std::string FaultSession::State::which_of(const std::vector<const Fault*>& named) {
+  asked = true;
+  const std::string understood = "  Understood:\n" + numbered(named);
+  return understood + (named.size() > 1 ? "  One guess is one cause. Which one?\n" : "  Say what is wrong, not what is in order. Which one?\n");
 }
 
 std::string FaultSession::State::guess(std::string_view text) {
@@ -74,12 +97,13 @@ std::string FaultSession::State::guess(std::string_view text) {
     asked = true;
     return fmt::format("  Expected a candidate from 1 to {}, or words; found {}. Which one?\n", list.size(), text);
   }
-  const Fault* meant = chosen ? list[static_cast<std::size_t>(*chosen - 1)] : guesses(fault, text) ? &fault : nullptr;
-  for (std::size_t i = 0; !meant && i < list.size(); ++i) meant = guesses(*list[i], text) ? list[i] : nullptr;
-  if (!meant && asked) return "  Expected a candidate's number, or words that name one. Which one?\n";
+  const std::vector<const Fault*> named =
+      chosen ? std::vector<const Fault*>{list[static_cast<std::size_t>(*chosen - 1)]} : faults_named(text);
+  if (named.empty() && asked) return "  Expected a candidate's number, or words that name one. Which one?\n";
+  if (named.empty()) return "  No cause is known by these words: causes lists the candidates.\n";
+  if (!chosen && (named.size() > 1 || denies(text))) return which_of(named);
   asked = false;
-  if (!meant) return "  No cause is known by these words: causes lists the candidates.\n";
-  if (meant != &fault) return wrapped(fmt::format("No, this is in order. (Understood: {}.)", meant->title), "  ");
+  if (named.front() != &fault) return wrapped(fmt::format("No, this is in order. (Understood: {}.)", named.front()->title), "  ");
   found = true;
   finish();
   return fmt::format("  Yes{}.\n\n", hints == 0 ? ", and without a hint" : fmt::format(", with {} hint{}", hints, hints == 1 ? "" : "s")) +
@@ -121,36 +145,40 @@ std::string FaultSession::reply(std::string_view line) {
   State& s = *state_;
   if (s.finished) return "";
   const std::vector<std::string> words = words_of(line);
-  std::string rest;  // behind the first word
-  for (std::size_t i = s.asked ? 0 : 1; i < words.size(); ++i) rest += (rest.empty() ? "" : " ") + words[i];
-  const std::string command = words.empty() ? "" : words[0];
-  const bool leaves = command == "quit" || command == "exit" || command == "q";
-  if (command.empty()) return s.asked = false, "";
-  if (s.asked && !leaves) return s.guess(rest);
-  if (leaves) return s.finish(), "";
-  if (command == "help" || command == "?") return kHelp;
-  if (command == "sites") return s.sites();
-  if (command == "trace") return s.trace(words);
-  if (command == "eval") return s.evaluation();
-  if (command == "train") return s.training();
-  if (command == "gradcheck") return s.gradients();
-  if (command == "sample") return s.sample(rest);
-  if (command == "data") return s.data();
-  if (command == "settings") return s.settings();
-  if (command == "symptom") return s.tell_symptom();
-  if (command == "hint") return s.hint();
-  if (command == "causes") return s.causes();
-  if (command == "guess") return s.guess(rest);
-  if (command == "answer" || (command == "give" && rest == "up")) return s.finish(), s.answer();
-  if (command == "mode") {
+  if (words.empty()) return s.asked = false, "";
+  const bool guess = s.asked && !is_command(words);
+  std::string rest;  // behind the command
+  for (std::size_t i = guess ? 0 : 1; i < words.size(); ++i) rest += (rest.empty() ? "" : " ") + words[i];
+  if (guess || words[0] == "guess") return s.guess(rest);
+  s.asked = s.asked && words[0] == "causes";  // any other command goes on looking
+  return s.command(words, rest);
+}
+
+std::string FaultSession::State::command(const std::vector<std::string>& words, const std::string& rest) {
+  const std::string& name = words[0];
+  if (name == "quit" || name == "exit" || name == "q") return finish(), "";
+  if (name == "help" || name == "?") return kHelp;
+  if (name == "sites") return sites();
+  if (name == "trace") return trace(words);
+  if (name == "eval") return evaluation();
+  if (name == "train") return training();
+  if (name == "gradcheck") return gradients();
+  if (name == "sample") return sample(rest);
+  if (name == "data") return data();
+  if (name == "settings") return settings();
+  if (name == "symptom") return tell_symptom();
+  if (name == "hint") return hint();
+  if (name == "causes") return causes();
+  if (name == "answer" || (name == "give" && rest == "up")) return finish(), answer();
+  if (name == "mode") {
     if (rest != "full" && rest != "decode")
-      return fmt::format("mode: expected full or decode, found {}\n", rest.empty() ? "nothing" : rest);
-    s.decode = rest == "decode";
-    return s.wrapped(s.decode ? "A document's first half is read in one pass, the rest token by token through the cache."
-                              : "Documents are read in one pass.",
-                     "  ");
+      return fmt::format("mode: expected full or decode, found {}\n", rest.empty() ? "nothing" : shown(rest));
+    decode = rest == "decode";
+    return wrapped(decode ? "A document's first half is read in one pass, the rest token by token through the cache."
+                          : "Documents are read in one pass.",
+                   "  ");
   }
-  return s.wrapped(fmt::format("expected a command of {}, found {}", kCommands, command));
+  return wrapped(fmt::format("expected a command of {}, found {}", kCommands, shown(name)));
 }
 
 }  // namespace glassformer

@@ -98,7 +98,7 @@ std::string FaultSession::State::trace(const std::vector<std::string>& words) {
     const Index L = rig.model.config.layers;
     if (words[1].starts_with("blocks.")) {
       const auto layer = whole_number(std::string_view(words[1]).substr(7, words[1].find('.', 7) - 7));
-      if (!layer || *layer < 0 || *layer >= L) return fmt::format("trace: expected a layer from 0 to {}, found {}\n", L - 1, words[1]);
+      if (!layer || *layer < 0 || *layer >= L) return fmt::format("trace: expected a layer from 0 to {}, found {}\n", L - 1, shown(words[1]));
     }
     std::string valid;
     for (const std::string& n : names) {
@@ -106,7 +106,7 @@ std::string FaultSession::State::trace(const std::vector<std::string>& words) {
     }
     return wrapped(
         fmt::format("trace: expected a site of {}, the same of layers up to {}, or a gradient of those that sites lists, found {}", valid,
-                    L - 1, words[1]));
+                    L - 1, shown(words[1])));
   }
   const bool by_head = seen.album.by_head(words[1]);
   Site site{words[1], by_head ? 0 : -1, by_head ? 0 : -1};
@@ -114,7 +114,7 @@ std::string FaultSession::State::trace(const std::vector<std::string>& words) {
     const auto head = whole_number(words[3]);
     if (!by_head) return fmt::format("trace: {} has no heads apart: expected SITE [ROW]\n", words[1]);
     if (!head || *head < 0 || *head >= rig.model.config.heads)
-      return fmt::format("trace: expected a head from 0 to {}, found {}\n", rig.model.config.heads - 1, words[3]);
+      return fmt::format("trace: expected a head from 0 to {}, found {}\n", rig.model.config.heads - 1, shown(words[3]));
     site.head = *head;
   }
   const Matrix<float>& value = *seen.album.find(site.name, site.sequence, site.head);
@@ -122,7 +122,7 @@ std::string FaultSession::State::trace(const std::vector<std::string>& words) {
   if (words.size() > 2) {
     row = whole_number(words[2]);
     if (!row || *row < 0 || *row >= value.rows())
-      return fmt::format("trace: expected a row from 0 to {}, found {}\n", value.rows() - 1, words[2]);
+      return fmt::format("trace: expected a row from 0 to {}, found {}\n", value.rows() - 1, shown(words[2]));
   }
   return values(seen, site, value, row);
 }

@@ -27,7 +27,7 @@ struct FaultSession::State {
   FaultLog log;
   Symptom symptom;
   std::unique_ptr<PlantedFault> planted;
-  bool decode = false, finished = false, found = false, asked = false;  // asked: the next line is a guess
+  bool decode = false, finished = false, found = false, asked = false;  // asked: the next line is a guess, unless it is a command
   int hints = 0, looks = 0;
 
   void finish() { finished = true, planted.reset(); }
@@ -57,9 +57,15 @@ struct FaultSession::State {
   std::string settings() const;
   std::string hint();
   std::string causes() const;
+  std::string numbered(const std::vector<const Fault*>& some) const;
+  std::string which_of(const std::vector<const Fault*>& named);
   std::string guess(std::string_view text);
   std::string answer() const;
+  std::string command(const std::vector<std::string>& words, const std::string& rest);
 };
+
+// What was typed, to be quoted in an answer: safe for a terminal, and short.
+inline std::string shown(std::string_view typed) { return plot::fit(plot::visible(typed, false), 40); }
 
 inline std::optional<Index> whole_number(std::string_view text) {
   Index n = 0;

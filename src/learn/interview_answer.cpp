@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <numbers>
 
+#include "glassformer/plot/text.hpp"
 #include "learn/interview.hpp"
 
 namespace glassformer {
@@ -218,10 +219,9 @@ std::string_view trimmed(std::string_view text) {
   return first == std::string_view::npos ? std::string_view{} : text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
 }
 
+// Whatever was typed, safe for a terminal and short.
 std::string shown(std::string_view typed) {
-  std::string text;
-  for (const char c : typed.substr(0, 40)) text += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
-  return typed.size() > 40 ? text + "…" : text;
+  return plot::fit(plot::visible(typed, false), 40);
 }
 
 }  // namespace

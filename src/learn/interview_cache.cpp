@@ -224,7 +224,7 @@ InterviewQuestion memory_bound(std::uint64_t seed) {
               "Read fewer bytes: quantize the weights. Use what was read more often: decode several sequences together, or let a small "
               "model draft tokens that the large one checks in one pass. "
               "Threads help only until the memory is busy.",
-          .read = {"docs/cache.md", "glassformer bench train", "notebook 12"}};
+          .read = {"docs/cache.md", "glassformer bench train"}};
 }
 
 InterviewQuestion sliding(std::uint64_t seed) {
@@ -261,7 +261,7 @@ InterviewQuestion sliding(std::uint64_t seed) {
               "No. Sinks keep the softmax in order, not the content: what left the window is forgotten. A flat perplexity does not show "
               "that, because most tokens "
               "depend on recent text only.",
-          .read = {"docs/cache.md", "glassformer explain cache", "notebook 11"}};
+          .read = {"docs/cache.md", "glassformer explain cache"}};
 }
 
 InterviewQuestion outweighs(std::uint64_t seed) {

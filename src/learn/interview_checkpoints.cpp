@@ -217,7 +217,7 @@ InterviewQuestion rounding(std::uint64_t seed) {
               "The errors are independent and of mean zero, so in a sum over a thousand inputs they mostly cancel: the output's relative "
               "error stays near that of one weight, far below what the "
               "training noise has left in it.",
-          .read = {"docs/checkpoints.md", "notebook 10"}};
+          .read = {"docs/checkpoints.md"}};
 }
 
 }  // namespace

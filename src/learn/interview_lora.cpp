@@ -66,7 +66,7 @@ InterviewQuestion one_matrix(std::uint64_t seed) {
       .follow_up_answer =
           "At r = I·O/(I + O): for a square matrix at half its width. Well below that a plain full update of the matrix would cost the "
           "same and could do more.",
-      .read = {"docs/lora.md", "glassformer explain lora", "docs/checkpoints.md", "notebook 09"}};
+      .read = {"docs/lora.md", "glassformer explain lora", "docs/checkpoints.md"}};
 }
 
 InterviewQuestion trained_share(std::uint64_t seed) {
@@ -99,7 +99,7 @@ InterviewQuestion trained_share(std::uint64_t seed) {
               "When much must be learned: a new language, a domain with many new facts, far more text than the adapter can hold. It then "
               "stays above full fine-tuning's loss at any "
               "rate. For a style, a format or one task, a small rank usually reaches it.",
-          .read = {"docs/lora.md", "glassformer explain lora", "notebook 09"}};
+          .read = {"docs/lora.md", "glassformer explain lora"}};
 }
 
 InterviewQuestion scale(std::uint64_t seed) {
@@ -139,7 +139,7 @@ InterviewQuestion scale(std::uint64_t seed) {
               "The factor halves while twice as many terms are summed, so each learns more slowly and large ranks look no better than "
               "small ones. With α/√r (rsLoRA) the size of the update is "
               "about the same at every rank, and so is the best rate.",
-          .read = {"docs/lora.md", "glassformer explain lora", "docs/checkpoints.md", "notebook 09"}};
+          .read = {"docs/lora.md", "glassformer explain lora", "docs/checkpoints.md"}};
 }
 
 InterviewQuestion fresh_adapter(std::uint64_t seed) {
@@ -171,7 +171,7 @@ InterviewQuestion fresh_adapter(std::uint64_t seed) {
           .follow_up_answer =
               "dB is proportional to A·x and dA to B. With both at zero both gradients are zero, and nothing ever moves. With A random, B "
               "moves in the first step and A from the second on.",
-          .read = {"docs/lora.md", "glassformer explain lora", "notebook 09"}};
+          .read = {"docs/lora.md", "glassformer explain lora"}};
 }
 
 InterviewQuestion first_gradient(std::uint64_t seed) {
@@ -209,7 +209,7 @@ InterviewQuestion first_gradient(std::uint64_t seed) {
               "The start would be neutral too, and A would move first. Studies find the usual choice (A random) stable at larger learning "
               "rates; the two are not symmetric because A reads "
               "inputs and B writes outputs (Hayou et al. 2024).",
-          .read = {"docs/gradients.md", "glassformer explain lora", "notebook 09"}};
+          .read = {"docs/gradients.md", "glassformer explain lora"}};
 }
 
 // How many rows are no combination of the others: Gram and Schmidt, the largest that is left first.
@@ -260,7 +260,7 @@ InterviewQuestion merged_rank(std::uint64_t seed) {
           "Not by itself: W + s·B·A is rounded once more, in 16 bits visibly so, and products are summed in another order. Merging into a "
           "4-bit base is another matter: the change must be "
           "rounded to the grid and part of it is lost.",
-      .read = {"docs/lora.md", "glassformer explain lora", "notebook 09", "notebook 10"}};
+      .read = {"docs/lora.md", "glassformer explain lora"}};
 }
 
 InterviewQuestion training_memory(std::uint64_t seed) {
@@ -300,7 +300,7 @@ InterviewQuestion training_memory(std::uint64_t seed) {
               "No. The forward pass is the whole model's and the gradient must flow back through every layer to reach the first adapter; "
               "only the products for the weights' own gradients fall away, about "
               "a third of the operations.",
-          .read = {"docs/lora.md", "glassformer explain lora", "docs/training.md", "notebook 09"}};
+          .read = {"docs/lora.md", "glassformer explain lora", "docs/training.md"}};
 }
 
 InterviewQuestion many_products(std::uint64_t seed) {
@@ -334,7 +334,7 @@ InterviewQuestion many_products(std::uint64_t seed) {
               "Leave the adapters unmerged: the base product is the same for all requests, and each adds its own small s·B·A·x, so one "
               "batch may mix products. Merging is faster for one product, "
               "but then the weights are that product's.",
-          .read = {"docs/lora.md", "glassformer explain lora", "docs/checkpoints.md", "notebook 09"}};
+          .read = {"docs/lora.md", "glassformer explain lora", "docs/checkpoints.md"}};
 }
 
 }  // namespace

@@ -190,7 +190,7 @@ InterviewQuestion optimizer_memory(std::uint64_t seed) {
               "Not in the usual mixed precision: 16-bit weights and gradients for the products, but a 32-bit copy of the weights and both "
               "moments stay, 16 bytes again. What halves is "
               "the activations' memory. LoRA removes gradients and moments of the base.",
-          .read = {"docs/training.md", "notebook 09"}};
+          .read = {"docs/training.md", "docs/ops.md"}};
 }
 
 InterviewQuestion tokens_a_step(std::uint64_t seed) {

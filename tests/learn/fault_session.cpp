@@ -76,6 +76,54 @@ TEST_CASE("session: an answer that is none is asked again; an empty one is let b
   CHECK(says(s.reply("softmax over the columns"), "Yes"));
 }
 
+TEST_CASE("session: a guess names one cause, and not what is in order") {
+  FaultSession s(rig(), fault("residual"));
+  std::string all;
+  for (const Fault& f : faults()) all += f.keywords.front() + ", ";
+  for (const std::string& words : {std::string("it is not the residual connection but the sampler"),
+                                   std::string("it is not the residual connection but the temperature"), all}) {
+    CAPTURE(words);
+    const std::string reply = s.reply("guess " + words);
+    CHECK(says(reply, fault("residual").title));  // what was understood
+    CHECK(says(reply, "Which one?"));
+    CHECK(!s.finished());
+    CHECK(s.prompt() == "which one> ");
+  }
+  CHECK(says(s.reply("the residual connection"), "Yes"));
+}
+
+TEST_CASE("session: where a guess is asked for, commands are commands") {
+  FaultSession s(rig(), fault("axis"));
+  s.reply("guess");
+  CHECK(says(s.reply("hint"), "hint 1 of 3"));
+  CHECK(s.prompt() == "debug> ");
+  s.reply("guess");
+  CHECK(says(s.reply("mode decode"), "token by token"));
+  CHECK(s.prompt() == "debug (decode)> ");
+  s.reply("guess");
+  CHECK(says(s.reply("sample"), "mia got a red"));
+  s.reply("guess");
+  CHECK(says(s.reply("causes"), " 24  "));
+  CHECK(s.prompt() == "which one> ");
+  CHECK(says(s.reply("guess 99"), "found 99"));
+  CHECK(says(s.reply("data is shifted"), "Understood: " + fault("targets").title.substr(0, 20)));
+  s.reply("guess");
+  CHECK(says(s.reply("guess softmax over the columns"), "Yes"));
+}
+
+TEST_CASE("session: what was typed is quoted as text that a terminal does not obey, and cut between characters") {
+  FaultSession s(rig(), fault("scale"));
+  const std::string hostile = "\x1b[2J\xff\xc3" + std::string(300, 'x');
+  for (const std::string& line : {hostile, "mode " + hostile, "trace " + hostile, "trace blocks.9" + hostile,
+                                  "trace blocks.0.attn.q " + hostile, "trace blocks.0.attn.pattern 1 " + hostile, "guess " + hostile}) {
+    const std::string reply = s.reply(line);
+    CAPTURE(reply);
+    CHECK(!reply.empty());
+    for (const char* byte : {"\x1b", "\xff", "\xc3x"}) CHECK(!says(reply, byte));
+    CHECK(!says(reply, std::string(41, 'x')));
+  }
+}
+
 TEST_CASE("session: what does not exist is answered with what does") {
   FaultSession s(rig(), fault("scale"));
   CHECK(says(s.reply("rabbit"), "sites, trace, mode"));

@@ -3,8 +3,9 @@
 
 #include <doctest/doctest.h>
 
-#include <chrono>
+#include <cctype>
 #include <cmath>
+#include <ctime>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -65,6 +66,13 @@ TEST_CASE("at least 44 questions over all topics, complete, with ids of their ow
 TEST_CASE("what to read exists") {
   const std::set<std::string> components = {"tokenizer", "position", "attention", "block",   "cache",
                                             "sampling",  "lora",     "quantize",  "backward"};
+  std::set<std::string> notebooks;  // "01", "02", …: notebooks-cpp/NN_*.cpp
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(GLASSFORMER_SOURCE_DIR) / "notebooks-cpp")) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() > 7 && std::isdigit(name[0]) && std::isdigit(name[1]) && name[2] == '_' && name.ends_with(".cpp"))
+      notebooks.insert(name.substr(0, 2));
+  }
+  REQUIRE(!notebooks.empty());
   for (const InterviewQuestion& q : interview_questions(1)) {
     for (const std::string& reading : q.read) {
       CAPTURE(q.id);
@@ -74,8 +82,7 @@ TEST_CASE("what to read exists") {
       } else if (reading.starts_with("glassformer explain ")) {
         CHECK(components.contains(reading.substr(20)));
       } else if (reading.starts_with("notebook ")) {
-        const int number = std::stoi(reading.substr(9));
-        CHECK((number >= 1 && number <= 18));
+        CHECK(notebooks.contains(reading.substr(9)));
       } else {
         CHECK(reading == "glassformer bench train");
       }
@@ -98,12 +105,12 @@ TEST_CASE("the same seed asks the same; another seed draws other sizes") {
   CHECK(differ > one.size() / 2);
 }
 
-TEST_CASE("all numbers are computed in less than ten seconds") {
-  const auto begin = std::chrono::steady_clock::now();
+TEST_CASE("all numbers are computed in less than ten seconds of CPU") {
+  const std::clock_t begin = std::clock();  // CPU time of all threads: other programs do not count
   for (const InterviewQuestion& q : interview_questions(1)) q.compute();
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  MESSAGE("all questions: ", seconds.count(), " s");
-  CHECK(seconds.count() < 10);
+  const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+  MESSAGE("all questions: ", seconds, " s");
+  CHECK(seconds < 10);
 }
 
 TEST_CASE("models that people know have the sizes that their makers published") {

@@ -23,7 +23,7 @@ struct Fault {
   std::string answer;                 // what is wrong, and why it shows as it does
   std::string file, line;             // where it would live: a file of this repository, and a piece of the line
   std::string test_file, test;        // the test case that would have caught it
-  std::vector<std::string> keywords;  // a guess that holds one of these at the beginning of a word is right; lower case
+  std::vector<std::string> keywords;  // a guess that holds one of these at the beginning of a word means it; lower case
 };
 
 // All faults, in the order of their numbers.
@@ -32,7 +32,10 @@ const std::vector<Fault>& faults();
 const Fault& fault(Index number);
 const Fault& fault(std::string_view id);
 
-// Is this guess, in the learner's own words, the fault? Case does not matter; the title itself is always right.
-bool guesses(const Fault&, std::string_view words);
+// The faults that a guess in the learner's own words names, in the order of their numbers: the one whose title it is, or all of which it
+// holds a keyword. A keyword inside a longer one of another fault names nothing: "document mask" is not "mask". Case does not matter.
+std::vector<const Fault*> faults_named(std::string_view words);
+// Does it say what is not the fault ("not the mask but …")? Titles and keywords alone never do.
+bool denies(std::string_view words);
 
 }  // namespace glassformer
