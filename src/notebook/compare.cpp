@@ -61,10 +61,14 @@ class Comparing {
 // What stays of an item whose numbers were trained.
 Json kind_of(const Json& item) {
   Json kind = Json::object();
-  for (const char* name : {"kind", "key", "label", "unit", "chart", "x_label", "y_label"}) {
+  for (const char* name : {"kind", "key", "label", "unit", "chart", "title", "names", "x_label", "y_label"}) {
     if (item.contains(name)) kind[name] = item[name];
   }
-  if (item.value("kind", "") == "table" && item.contains("columns")) kind["columns"] = item["columns"];
+  if (item.value("kind", "") == "table" && item.contains("columns") && item.contains("value")) {
+    kind["columns"] = item["columns"];
+    kind["rows"] = Json::array();  // each by its label: its first cell, when that is text
+    for (const Json& row : item["value"]) kind["rows"].push_back(row.is_array() && !row.empty() && row[0].is_string() ? row[0] : Json());
+  }
   if (item.value("kind", "") == "chart" && item.contains("value")) {
     kind["series"] = Json::array();
     for (const Json& s : item["value"]) kind["series"].push_back(s.value("name", ""));

@@ -135,3 +135,23 @@ TEST_CASE("a stale, foreign or broken notebook is said in one line") {
   CHECK(notebook_differences(nb, run_of(), j.dump(), "n.ipynb") ==
         std::vector<std::string>{"n.ipynb: cell 4: expected outputs with metadata.glassformer.value, found one without"});
 }
+
+TEST_CASE("of what was trained, labels and shapes are compared") {
+  const auto shown = [](const std::string& label, std::size_t rows, const std::string& title, const std::string& bar, double number) {
+    Notebook nb({.seed = 3});
+    story::Table table{"table", {"model", "loss"}, {}};
+    for (std::size_t i = 0; i < rows; ++i) table.rows.push_back({i == 1 ? label : "other", number});
+    plot::Chart bars{plot::Chart::Kind::bars, title};
+    bars.names = {"first", bar}, bars.series = {{"loss", {number, number}}};
+    nb.show(table, kind_only, 12), nb.show(story::Chart{"bars", bars}, kind_only, 12);
+    return nb;
+  };
+  const std::string committed = written(shown("rope", 2, "title", "second", 1));
+  const auto differences = [&](const Notebook& nb) { return notebook_differences(nb, run_of(), committed, "n.ipynb"); };
+  CHECK(differences(shown("rope", 2, "title", "second", 7)).empty());  // numbers may differ
+  CHECK(differences(shown("alibi", 2, "title", "second", 1)) ==
+        std::vector<std::string>{"n.ipynb: cell 4, output 1 (table): rows[1]: expected rope, found alibi"});
+  CHECK(differences(shown("rope", 3, "title", "second", 1)) == std::vector<std::string>{"n.ipynb: cell 4, output 1 (table): rows: expected 2 of them, found 3"});
+  CHECK(differences(shown("rope", 2, "another", "second", 1)) == std::vector<std::string>{"n.ipynb: cell 4, output 2 (bars): title: expected title, found another"});
+  CHECK(differences(shown("rope", 2, "title", "third", 1)) == std::vector<std::string>{"n.ipynb: cell 4, output 2 (bars): names[1]: expected second, found third"});
+}
