@@ -3,6 +3,11 @@
 #include "glassformer/explain/backward.hpp"
 
 namespace glassformer::cli {
+namespace {
+
+constexpr std::size_t kLongPrompt = 128;  // tokens
+
+}  // namespace
 
 int explain_backward_command(Arguments arguments) {
   Options o(
@@ -24,6 +29,8 @@ int explain_backward_command(Arguments arguments) {
   question.entries = o.integer("entries"), question.exec = o.exec();
   if (const auto model = model_to_explain(o)) {
     const ExplainedText text = explained_text(model->decoder, model->tokenizer, o.text("prompt"), model->description);
+    if (const std::size_t T = text.ids.size(); T > kLongPrompt)
+      fmt::print(stderr, "note: the prompt has {} tokens, and each difference reads them four times: this may take long\n", T);
     print_story(o, explain_backward(convert_decoder<double>(model->decoder), text, question));
   } else {
     print_story(o, explain_backward_example(question));

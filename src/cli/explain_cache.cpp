@@ -1,8 +1,15 @@
 // explain cache: the same decode with the KV cache and without.
+#include <algorithm>
+
 #include "cli/explain.hpp"
 #include "glassformer/explain/cache.hpp"
 
 namespace glassformer::cli {
+namespace {
+
+constexpr Index kLongPrompt = 128;  // tokens
+
+}  // namespace
 
 int explain_cache_command(Arguments arguments) {
   Options o("explain cache",
@@ -11,7 +18,7 @@ int explain_cache_command(Arguments arguments) {
   declare_model_and_prompt(o);
   o.integer("layer", 0, 0, "layer whose cached keys and values are shown, counted from 0");
   o.integer("head", 0, 0, "query head that reads them, counted from 0");
-  o.integer("max-tokens", std::nullopt, 1, "tokens to decode after the prompt (8; in the example 4)");
+  o.integer("max-tokens", std::nullopt, 1, "tokens to decode after the prompt (8, or as many as fit; in the example 4)");
   o.integer("sinks", std::nullopt, 0, "first tokens that a full cache keeps when it slides (4; in the example 1)");
   o.integer("kv-heads", std::nullopt, 1, "key-value heads of the example, 2 or 1 (2)");
   declare_what_if(o, false);
@@ -24,10 +31,16 @@ int explain_cache_command(Arguments arguments) {
   const bool example = !o.given("model");
   CacheQuestion question;
   question.layer = o.integer("layer"), question.head = o.integer("head");
-  question.new_tokens = o.integer_or("max-tokens", example ? 4 : 8), question.sinks = o.integer_or("sinks", example ? 1 : 4);
+  const Index most = example ? 4 : 8;
+  question.new_tokens = o.integer_or("max-tokens", most), question.sinks = o.integer_or("sinks", example ? 1 : 4);
   question.exec = o.exec();
   if (const auto model = model_to_explain(o, false)) {
     const ExplainedText text = explained_text(model->decoder, model->tokenizer, o.text("prompt"), model->description);
+    const Index T = static_cast<Index>(text.ids.size()), room = model->decoder.config.context - T;
+    if (!o.given("max-tokens")) question.new_tokens = std::clamp<Index>(room, 1, most);
+    require_usage(room < 1 || question.new_tokens <= room, "--max-tokens: expected 1 … {} (the model's context is {} and the prompt takes {}), found {}",
+                  room, model->decoder.config.context, T, question.new_tokens);
+    if (T > kLongPrompt) fmt::print(stderr, "note: the prompt has {} tokens, and each step reads all of them again: this may take long\n", T);
     print_story(o, explain_cache(model->decoder, text, question), model.get());
   } else {
     print_story(o, explain_cache_example(o.integer_or("kv-heads", 2), question));

@@ -241,7 +241,7 @@ void BackwardTeller::softmax() {
       jacobian(i, j) = P(row_, u) * ((u == s ? 1 : 0) - P(row_, s));
     }
   }
-  if ((P.row(row_).array() != 0).count() == 1)
+  if (sees_one_key())
     say("This token sees one key alone: there is nothing to choose, so every derivative is zero.");
   put(story::Grid{.key = "jacobian", .values = jacobian, .rows = rows, .columns = columns, .max_rows = 12, .label_width = 20});
   const SiteCheck& c = check(site("attn.attn_scores"), q_.head, dA);
@@ -255,6 +255,8 @@ void BackwardTeller::softmax() {
   write_sum(fmt::format("ds{}", u), terms, dA(row_, u), 1, largest(dP.row(row_)));
   verdict(c);
 }
+
+bool BackwardTeller::sees_one_key() const { return (p_.value(site("attn.pattern"), q_.head).row(row_).array() != 0).count() == 1; }
 
 void BackwardTeller::queries_and_keys() {
   const bool turned = config().position == Position::rope;
@@ -278,6 +280,7 @@ void BackwardTeller::queries_and_keys() {
   {
     const SiteCheck& c = check(q_site);
     show(c);
+    if (sees_one_key()) say("This token sees one key alone, so its query chooses nothing: its gradient is zero but for rounding.");
     const Index i = largest_column(c.gradient), h = i / D;
     const Matrix<double> dA = scores_grad(h);
     std::vector<std::pair<double, double>> terms;

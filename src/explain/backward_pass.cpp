@@ -71,6 +71,9 @@ struct Comparison {
   bool agrees(double noise) const {
     return std::sqrt(difference) <= kGradientTolerance * size() + noise * std::sqrt(static_cast<double>(count));
   }
+  // So small that the relative error is one of noise, not of the gradient: zero, or it agrees by its noise alone.
+  bool unseen(double noise) const { return zero(noise) || (agrees(noise) && error() > kGradientTolerance); }
+  double seen_error(double noise) const { return unseen(noise) ? 0 : error(); }
 };
 
 }  // namespace
@@ -144,8 +147,9 @@ SiteCheck BackwardPass::check(const std::string& site, Index head, const Matrix<
     along.analytic = gradient.squaredNorm(), along.numeric = std::max(numeric * numeric, along.analytic);
   }
   const double unseen = noise(step_of(site, head));
-  check.error = std::max(single.error(), along.error());
-  check.zero = single.zero(unseen) && along.zero(unseen);
+  check.error = std::max(single.seen_error(unseen), along.seen_error(unseen));
+  check.unseen_entries = single.unseen(unseen);
+  check.zero = check.unseen_entries && along.unseen(unseen);
   check.agrees = single.agrees(unseen) && along.agrees(unseen);
   return check;
 }
@@ -163,7 +167,7 @@ SiteCheck BackwardPass::check_weight(const std::string& name, const std::string&
   Comparison single;
   single.add(check.gradient(0, 0), check.differences(0, 0));
   const double unseen = noise(step_of(site, -1));
-  check.error = single.error(), check.zero = single.zero(unseen), check.agrees = single.agrees(unseen);
+  check.error = single.seen_error(unseen), check.zero = check.unseen_entries = single.unseen(unseen), check.agrees = single.agrees(unseen);
   return check;
 }
 

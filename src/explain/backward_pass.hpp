@@ -14,8 +14,9 @@ struct SiteCheck {
   Matrix<double> value, gradient, differences;  // alike in shape; a difference that was not made is NaN
   Index compared = 0;                           // differences that were made one by one
   bool has_direction = false;                   // and one along a random direction through all numbers of the site
-  double error = 0;                             // ‖a − n‖/(‖a‖ + ‖n‖) over them, or along the direction, whichever is larger
-  bool zero = false;                            // all of it is below what differences can see: nothing to compare
+  double error = 0;                             // ‖a − n‖/(‖a‖ + ‖n‖) over them, or along the direction, whichever is larger and can be seen
+  bool unseen_entries = false;                  // those one by one are below what differences can see, as where a token sees one key
+  bool zero = false;                            // all of it is: nothing to compare, and the error is 0
   bool agrees = false;
 };
 

@@ -131,8 +131,9 @@ void BackwardTeller::show_tokens(const SiteCheck& c) {
 void BackwardTeller::verdict(const SiteCheck& c) {
   std::string what = fmt::format("{} number{}", c.compared, c.compared == 1 ? "" : "s one by one");
   if (example_) what = fmt::format("All {} numbers, of every token", c.compared);
-  if (c.has_direction) what += fmt::format(", all {} along a random direction", c.gradient.size());
-  say(c.zero ? fmt::format("{}: zero on both sides.", what)
+  if (c.unseen_entries && !c.zero) what += ": zero, as far as differences can see";
+  if (c.has_direction) what += fmt::format("{} all {} along a random direction", c.unseen_entries && !c.zero ? ";" : ",", c.gradient.size());
+  say(c.zero ? fmt::format("{}: zero on both sides, as far as differences can see.", what)
              : fmt::format("{}: error {:.1e}, {}.", what, c.error, c.agrees ? "agrees" : "DISAGREES"));
 }
 

@@ -34,6 +34,7 @@ class BackwardTeller : Teller {
   void output_projection();
   void values();
   void softmax();
+  bool sees_one_key() const;  // the followed token, by the pattern of the head
   void queries_and_keys();
   void rotation();
   Matrix<double> projections();

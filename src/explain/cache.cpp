@@ -40,12 +40,6 @@ Matrix<float> last_logits(const Decoder<float>& m, std::span<const Token> ids, K
   return logits;
 }
 
-Token first_choice(const Matrix<float>& logits) {
-  Index best = 0;
-  logits.row(0).maxCoeff(&best);
-  return static_cast<Token>(best);
-}
-
 Matrix<double> head_of(const float* rows, Index tokens, const CacheShape& shape, Index head) {
   return Eigen::Map<const Matrix<float>>(rows + head * shape.capacity * shape.head_dim, tokens, shape.head_dim).cast<double>();
 }
@@ -63,10 +57,16 @@ void check_question(const Decoder<float>& m, const ExplainedText& text, const Ca
   require_layer(q.layer, c.layers);
   require(q.head >= 0 && q.head < c.heads, "head: expected 0 … {}, found {}", c.heads - 1, q.head);
   require_text(text, c.context);
-  require(c.causal, "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows");
+  for (std::size_t l = 0; l < m.blocks.size(); ++l) {  // each block's own setting: a what-if changes it, not the configuration
+    require(m.blocks[l].attention.config.core.causal,
+            "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows; layer {} has no causal mask",
+            l);
+  }
   const Index room = c.context - static_cast<Index>(text.ids.size());
+  require(room >= 1, "prompt: expected at most {} tokens (the model's context of {}, less one to decode), found {}", c.context - 1,
+          c.context, text.ids.size());
   require(q.new_tokens >= 1 && q.new_tokens <= room,
-          "new tokens: expected 1 … {} (the model's context is {} and the prompt takes {}), found {}", room, c.context, text.ids.size(),
+          "max-tokens: expected 1 … {} (the model's context is {} and the prompt takes {}), found {}", room, c.context, text.ids.size(),
           q.new_tokens);
   require(q.sinks >= 0 && q.sinks < c.context, "sinks: expected 0 … {}, found {}", c.context - 1, q.sinks);
 }
@@ -89,10 +89,10 @@ CacheRun run_cache(const Decoder<float>& m, const ExplainedText& text, const Cac
     const Matrix<float> afresh = last_logits(m, all, nullptr, q.exec, &without, step.ms_without);
     step.computed = with.rows, step.computed_without = without.rows;
     step.difference = (cached - afresh).cwiseAbs().maxCoeff(), step.size = cached.cwiseAbs().maxCoeff();
-    step.same_choice = first_choice(cached) == first_choice(afresh);
+    step.same_choice = first_choice(cached, 0) == first_choice(afresh, 0);
     run.steps.push_back(step);
     if (i == q.new_tokens) break;
-    const Token next = first_choice(cached);
+    const Token next = first_choice(cached, 0);
     ids.push_back(next);
     run.text.tokens.push_back(static_cast<std::size_t>(next) < text.vocabulary.size() ? text.vocabulary[static_cast<std::size_t>(next)]
                                                                                       : "?");

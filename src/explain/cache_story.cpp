@@ -7,7 +7,8 @@ namespace {
 
 using plot::number;
 
-constexpr Index kSteps = 12;  // that are written out
+constexpr Index kSteps = 12;          // that are written out
+constexpr double kRounding = 1e-4;  // of the largest logit: what another order of adding may change
 
 class CacheTeller : Teller {
  public:
@@ -107,10 +108,14 @@ class CacheTeller : Teller {
       difference = std::max(difference, s.difference), size = std::max(size, s.size);
       same += s.same_choice;
     }
-    say(fmt::format(
-        "Both ways give the same logits but for rounding: sums are added up in another order. The largest difference of any logit "
-        "in any step is {:.1e}, where the largest logit is {}. Both choose the same token in {} of {} steps.",
-        difference, number(size), same, run_.steps.size()));
+    const bool rounding = difference <= kRounding * std::max(1.0, size);
+    say(fmt::format("{} The largest difference of any logit in any step is {:.1e}, where the largest logit is {}. Both choose the same "
+                    "token in {} of {} steps.",
+                    rounding ? "Both ways give the same logits but for rounding: sums are added up in another order."
+                             : "The two ways give DIFFERENT logits, by more than rounding: in this model a token's keys and values depend "
+                               "on what is read with it.",
+                    difference, number(size), same, run_.steps.size()));
+    add("same_logits", rounding);
     add("largest_difference", difference), add("largest_logit", size);
     add("same_choice", same == static_cast<Index>(run_.steps.size()));
   }

@@ -42,6 +42,21 @@ std::set<std::string, std::less<>> sites_of(const ModelConfig& c) {
   return sites;
 }
 
+// Edits that write into the stream beside the parts, or behind them: the shares would miss the logit.
+template <class S>
+void require_editable(const Decoder<S>& m) {
+  if (!m.hook) return;
+  std::vector<std::string> sites = {"logits", "ln_final.normalized"};
+  for (Index l = 0; l < m.config.layers; ++l) {
+    for (const char* part : {"resid_pre", "attn_out", "resid_mid", "resid_post"}) sites.push_back(fmt::format("blocks.{}.{}", l, part));
+  }
+  for (const std::string& site : sites)
+    require(!m.hook->wants(site),
+            "attribution: expected edits of parts alone (embed, pos_embed, and in a block attn.*, mlp.*, mlp_out, ln1.*, ln2.*), found one of "
+            "{}: the parts would not add up to the logit",
+            site);
+}
+
 // What each head adds to the stream: the output projection of its columns of z alone, without the bias. [H, C]
 template <class S>
 Matrix<double> head_rows(const AttentionParams<S>& p, const Matrix<S>& z, const Exec& exec) {
@@ -251,6 +266,7 @@ Story explain_attribution(const Decoder<S>& m, const ExplainedText& text, const 
   require_text(text, m.config.context);
   require(m.config.placement == NormPlacement::pre,
           "attribution: expected a pre-norm model, found post-norm: its blocks normalise the stream again, so a logit is no sum of parts");
+  require_editable(m);
   Attribution v{.text = text, .config = m.config, .place = checked_place(q.token, text), .own_answer = q.answer == -1};
   Recorder<S> seen(sites_of(m.config));
   const Matrix<S> logits = decoder_read<S>(m, text.ids, {.exec = q.exec, .trace = &seen});

@@ -1,5 +1,6 @@
 // The little model of the lens and of the attribution.
 #pragma once
+#include "explain/teller.hpp"
 #include "glassformer/explain/logits.hpp"
 
 namespace glassformer {
@@ -12,9 +13,7 @@ Token checked_answer(Token answer, const char* what, const Matrix<S>& logits, In
   const Index V = logits.cols();
   require(answer >= -1 && answer < V, "{}: expected a token, 0 … {}, found {}", what, V - 1, answer);
   if (answer >= 0) return answer;
-  Index best = 0;
-  logits.row(place).maxCoeff(&best);
-  return static_cast<Token>(best);
+  return first_choice(logits, place);
 }
 
 // "\"␣girl\""

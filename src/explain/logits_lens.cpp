@@ -92,6 +92,8 @@ Matrix<S> read_off(const Decoder<S>& m, const Matrix<S>& x, const Exec& exec, Ma
     ops::NormStatistics<S> statistics;
     ops::norm_forward<S>(m.config.norm, x, m.ln_final.gain, m.ln_final.bias, static_cast<S>(m.config.norm_epsilon), hidden, statistics,
                          exec);
+    const Site site{"ln_final.normalized"};  // where the model's own hook sees what it would see in a pass
+    if (m.hook && m.hook->wants(site.name)) m.hook->visit(site, hidden);
   }
   Pass<S> pass;
   pass.exec = exec;
@@ -236,10 +238,12 @@ class LensTeller : Teller {
   }
 
   void agreement() {
+    const bool same = v_.last_difference <= 1e-4 * std::max(1.0, v_.largest_logit);
     out_.closing.push_back(
-        fmt::format("Norm and head are the engine's own. After the last layer the lens is the model: its logits differ from those of the "
-                    "plain pass by {:.1e} at most (the largest is {}).",
-                    v_.last_difference, plot::number(v_.largest_logit)));
+        fmt::format("Norm and head are the engine's own. After the last layer the lens {}: its logits differ from those of the plain pass by "
+                    "{:.1e} at most (the largest is {}).",
+                    same ? "is the model" : "is NOT the model", v_.last_difference, plot::number(v_.largest_logit)));
+    add("ends_at_model", same);
   }
 
   void data() {

@@ -163,8 +163,7 @@ LoraModel model_values(const Decoder<float>& base, const Decoder<float>& adapted
   v.loss_base = decoder_read_loss<float>(base, text.ids, reading).mean();
   v.loss_adapted = decoder_read_loss<float>(adapted, text.ids, reading).mean();
   const auto next = [&text](const Matrix<float>& logits) {
-    Index best = 0;
-    logits.row(logits.rows() - 1).maxCoeff(&best);
+    const Token best = first_choice(logits, logits.rows() - 1);
     return static_cast<std::size_t>(best) < text.vocabulary.size() ? text.vocabulary[static_cast<std::size_t>(best)]
                                                                    : fmt::format("token {}", best);
   };

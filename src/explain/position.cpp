@@ -9,6 +9,7 @@
 #include "glassformer/core/random.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/model/reading.hpp"
+#include "glassformer/sample/prompt.hpp"
 
 namespace glassformer {
 namespace {
@@ -184,6 +185,11 @@ Matrix<double> example_encoding(Position kind) {
   return rows;
 }
 
+// −1: left to the story.
+void require_token(Index place, Index T) {
+  require(place >= -1 && place < T, "token: expected a place, 0 … {}, found {}", T - 1, place);
+}
+
 // (x_m + p_m)·(x_n + p_n)/√D in parts, over the head's channels.
 void tell_parts(const Matrix<double>& x, const Matrix<double>& encoding, Index first, double scale, ShiftedScore& moved, PositionSteps& s) {
   const auto part = [&](const Matrix<double>& m, Index row) -> Vector<double> { return m.row(row).segment(first, s.attention.head_dim); };
@@ -203,6 +209,7 @@ PositionSteps explain_position_example(Position kind, const PositionQuestion& qu
     return is_added(kind) ? Matrix<double>(example.x + s.encoding.middleRows(shift, 4)) : example.x;
   };
   require(question.layer == 0, "layer: expected 0, found {}: the example has only one", question.layer);
+  require_token(question.query, 4);
   const AttentionQuestion ask{question.layer, question.head, question.query == -1 ? 2 : question.query, question.exec};
   s.attention = explain_attention<double>(example.params, x_at(0), {"the", "cat", "sat", "down"}, ask);
   s.attention.model = "tiny example", s.attention.is_example = true;
@@ -219,6 +226,7 @@ PositionSteps explain_position_example(Position kind, const PositionQuestion& qu
 PositionSteps explain_position(const Decoder<float>& m, const Tokenizer& tokenizer, std::string_view prompt, const PositionQuestion& question) {
   PositionSteps s;
   s.kind = m.config.position, s.context = m.config.context, s.base = m.config.rope_base;
+  require_token(question.query, static_cast<Index>(read_prompt(m.config, tokenizer, prompt).ids.size()));
   s.attention = explain_attention(m, tokenizer, prompt, {question.layer, question.head, question.query, question.exec});
   choose_key(s);
   if (is_added(s.kind)) {

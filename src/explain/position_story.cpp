@@ -1,6 +1,8 @@
 // The steps of a position encoding as a story. Legend: T tokens, P places shown, C channels, H heads, D head width.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <numbers>
 
 #include "explain/teller.hpp"
@@ -182,8 +184,14 @@ class PositionTeller : Teller {
   }
 
   void alibi() {
-    out_.section("Slopes", "m_h = 2^(−8h/H), h = 1 … H");
-    say("Each head has its own slope: the first forget quickly, the last see far. Distance: after how many steps a score has lost 1.");
+    const auto H = static_cast<std::uint64_t>(s_.slopes.size()), lower = std::bit_floor(H);  // P
+    out_.section("Slopes", H == lower ? "m_h = 2^(−8h/H), h = 1 … H" : fmt::format("m_h = 2^(−8h/P), h = 1 … P = {}", lower));
+    if (H != lower)
+      say(fmt::format("H = {0} is no power of two: the first P = {1} heads have the slopes of P heads; the other {2} take every second slope "
+                      "of {3} heads, from the first: m_(P+j) = 2^(−8(2j−1)/{3}), j = 1 … {2}.",
+                      H, lower, H - lower, 2 * lower));
+    say(H != lower ? "Of each kind the first forget quickly, the last see far. Distance: after how many steps a score has lost 1."
+                   : "Each head has its own slope: the first forget quickly, the last see far. Distance: after how many steps a score has lost 1.");
     story::Table t{.key = "", .columns = {"head", "slope m", "distance 1/m"}, .rows = {}, .decimals = 5};
     for (const Index h : plot::shown(s_.slopes.size(), 16)) {
       if (h < 0)
@@ -212,7 +220,10 @@ class PositionTeller : Teller {
     const bool parts = a_.is_example && added();
     out_.section("What a shift does", parts ? "(xₘ + pₘ)·(xₙ + pₙ) = x·x + mixed + p·p" : "s(m, n) against s(m + s, n + s)");
     std::string about = a_.is_example ? "The whole text moves s places; the distance stays."
-                                      : "The whole text moves s places, by the engine's own pass; the distance stays.";
+                     : added()      ? "The whole text moves s places: the model's pass again, with the rows that are added taken from s places later; the "
+                                      "distance stays."
+                                    : "The whole text moves s places: this layer's attention runs again, on the same x put s places later; the distance "
+                                      "stays.";
     about += " Change: of this score; largest: over all pairs that the mask leaves.";
     say(std::move(about));
     story::Table t{.key = "", .columns = {"s", "places", "score", "change", "largest"}, .rows = {}};

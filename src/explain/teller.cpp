@@ -1,5 +1,7 @@
 #include "explain/teller.hpp"
 
+#include <set>
+
 #include "glassformer/sample/prompt.hpp"
 
 namespace glassformer {
@@ -21,16 +23,16 @@ ExplainedText explained_text(const Decoder<float>& m, const Tokenizer& tokenizer
 
 Token token_named(const ExplainedText& text, const char* what, std::string_view bytes) {
   std::string near;
-  Index count = 0;
+  std::set<std::string> told;  // several tokens may look alike: one that the tokenizer lacks is "?"
   for (std::size_t i = 0; i < text.vocabulary.size(); ++i) {
     const std::string& token = text.vocabulary[i];
     if (token == bytes) return static_cast<Token>(i);
     const bool close = text.vocabulary.size() <= 16 ||
                        (!bytes.empty() && (token.starts_with(bytes) || token.ends_with(bytes) || bytes.starts_with(token)));
-    if (close && !token.empty() && ++count <= 16) near += (near.empty() ? "" : ", ") + quoted_bytes(token);
+    if (close && !token.empty() && told.insert(token).second && told.size() <= 16) near += (near.empty() ? "" : ", ") + quoted_bytes(token);
   }
   require(false, "{}: expected the bytes of one token{}, found {}", what,
-          near.empty() ? "" : fmt::format(" ({}{})", near, count > 16 ? ", …" : ""), quoted_bytes(bytes));
+          near.empty() ? "" : fmt::format(" ({}{})", near, told.size() > 16 ? ", …" : ""), quoted_bytes(bytes));
   return 0;
 }
 

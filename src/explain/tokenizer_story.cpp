@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kCharacters = 10, kPieces = 16, kSteps = TokenizerSteps::kShownSteps,
                       kTokens = 60;  // rows that are drawn; the data hold all
+constexpr Index kShownText = 400, kShownPiece = 24, kShownTokens = 240;  // columns of what is quoted, likewise
 
 std::string hex(std::string_view bytes) {
   std::string out;
@@ -84,7 +85,7 @@ class TokenizerTeller : Teller {
     out_.title = "From text to ids, step by step";
     out_.opening.push_back(s_.is_example ? fmt::format("A tiny example: {}, trained on \"{}\".", s_.name, tokenizer_example_training())
                                          : fmt::format("Tokenizer: {}.", s_.name));
-    out_.opening.push_back(fmt::format("Text: \"{}\"", plot::visible(s_.text, false)));
+    out_.opening.push_back(fmt::format("Text: \"{}\"", plot::fit(plot::visible(s_.text, false), kShownText)));
   }
 
   void bytes() {
@@ -131,7 +132,7 @@ class TokenizerTeller : Teller {
     story::Table t{.key = "", .columns = {"no.", "pre-token", "alternative that matched", "bytes", "tokens"}, .rows = {}};
     for (std::size_t i = 0; i < std::min(kPieces, s_.pieces.size()); ++i) {
       const EncodedPiece& p = s_.pieces[i];
-      t.rows.push_back({fmt::format("{}", i), plot::visible(p.bytes), plot::visible(p.rule), fmt::format("{}", p.bytes.size()),
+      t.rows.push_back({fmt::format("{}", i), plot::fit(plot::visible(p.bytes), kShownPiece), plot::visible(p.rule), fmt::format("{}", p.bytes.size()),
                         fmt::format("{}", p.ids.size())});
     }
     put(std::move(t));
@@ -175,7 +176,8 @@ class TokenizerTeller : Teller {
     if (bpe()) {
       story::Table t{.key = "", .columns = {"no.", "tokens", "ids"}, .rows = {}};
       for (std::size_t i = 0; i < std::min(kPieces, s_.pieces.size()); ++i)
-        t.rows.push_back({fmt::format("{}", i), joined(s_.piece_tokens[i], "|"), joined(s_.pieces[i].ids)});
+        t.rows.push_back({fmt::format("{}", i), plot::fit(joined(s_.piece_tokens[i], "|"), kShownTokens),
+                          plot::fit(joined(s_.pieces[i].ids), kShownTokens)});
       put(std::move(t));
       say(more(kPieces, s_.pieces.size(), "pre-tokens"));
     } else {
@@ -192,7 +194,8 @@ class TokenizerTeller : Teller {
                       .value = static_cast<double>(s_.ids.size()) / static_cast<double>(s_.text.size())});
     say(s_.decoded == s_.text         ? "Decoded, the ids are the text again, byte for byte."
         : s_.decoded == ' ' + s_.text ? "Decoded, the ids are the text again, behind the space that was put before it."
-                                      : fmt::format("Decoded, the ids are \"{}\": not the text.", plot::visible(s_.decoded, false)));
+                                      : fmt::format("Decoded, the ids are \"{}\": not the text.",
+                                                    plot::fit(plot::visible(s_.decoded, false), kShownText)));
   }
 
   void training() {

@@ -56,6 +56,18 @@ std::size_t escape_bytes(std::string_view text) {
   return text.size();
 }
 
+// The first character of non-empty `text`, or the escape sequence that it starts with, which takes no column.
+struct Piece {
+  std::size_t bytes;
+  Index width;
+};
+Piece first_piece(std::string_view text) {
+  if (const std::size_t escape = escape_bytes(text)) return {escape, 0};
+  const auto [code, bytes] = first_character(text);
+  const int columns = code < 0 ? 1 : character_width(code);
+  return {bytes, columns < 0 ? 1 : columns};
+}
+
 std::string utf8(std::int32_t code) {  // of a code point in U+0800 … U+FFFF
   return {static_cast<char>(0xe0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 0x3f)), static_cast<char>(0x80 | (code & 0x3f))};
 }
@@ -69,14 +81,9 @@ bool is_bidirectional_control(std::int32_t c) {
 Index display_width(std::string_view text) {
   Index width = 0;
   while (!text.empty()) {
-    if (const std::size_t escape = escape_bytes(text)) {
-      text.remove_prefix(escape);
-      continue;
-    }
-    const auto [code, bytes] = first_character(text);
-    const int columns = code < 0 ? 1 : character_width(code);
-    width += columns < 0 ? 1 : columns;
-    text.remove_prefix(bytes);
+    const Piece piece = first_piece(text);
+    width += piece.width;
+    text.remove_prefix(piece.bytes);
   }
   return width;
 }
@@ -150,13 +157,15 @@ std::vector<std::string> wrap(std::string_view text, Index columns, std::string_
     const std::size_t space = text.find(' ');
     std::string_view word = text.substr(0, space);
     text.remove_prefix(space == std::string_view::npos ? text.size() : space + 1);
-    if (!line.empty() && display_width(line) + 1 + display_width(word) > room) flush();
+    Index left = display_width(word);  // of the word, measured once
+    if (!line.empty() && display_width(line) + 1 + left > room) flush();
     if (!line.empty()) line += ' ';
-    for (; display_width(word) > room; flush()) {  // only ever at the beginning of a line
-      while (display_width(line) + display_width(word.substr(0, first_character(word).bytes)) <= room) {
-        const std::size_t bytes = first_character(word).bytes;
-        line += word.substr(0, bytes);
-        word.remove_prefix(bytes);
+    for (; left > room; flush()) {  // only ever at the beginning of a line
+      Index used = 0;
+      for (Piece next = first_piece(word); used + next.width <= room; next = first_piece(word)) {
+        line += word.substr(0, next.bytes);
+        word.remove_prefix(next.bytes);
+        used += next.width, left -= next.width;
       }
     }
     line += word;

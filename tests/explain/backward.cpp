@@ -172,6 +172,18 @@ TEST_CASE("models of every kind agree, at every layer, head and token") {
   }
 }
 
+TEST_CASE("a token that sees one key: its query's gradient is zero, and noise gets no relative error") {
+  const Decoder<double> m = test::random_decoder<double>(test::tiny_config(Position::rope));
+  const Story s = explain_backward(m, text_of(m.config, 7), {.layer = 0, .token = 0});
+  CHECK(agrees(s));
+  CHECK(s.number("worst_error") < 1e-6);
+  const auto& errors = datum<Vector<double>>(s, "errors");
+  CHECK(errors.maxCoeff() == s.number("worst_error"));
+  const std::string text = story_json(s);
+  CHECK(text.find("zero, as far as differences can see; all") != std::string::npos);
+  CHECK(text.find("sees one key alone, so its query") != std::string::npos);
+}
+
 TEST_CASE("a planted mistake is reported, at the site where it is made") {
   const auto planted = [](const std::string& name) {
     return test::Edit<double>(name, [](const Site&, MatrixRef<double> x) { x *= 1.001; });

@@ -96,13 +96,30 @@ TEST_CASE("a decode that does not fit is answered with what does") {
   CHECK_THROWS_WITH_AS(explain_cache(m, text, {.layer = 2}), "layer: expected 0 … 1, found 2", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_cache(m, text, {.head = 4}), "head: expected 0 … 3, found 4", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_cache(m, text, {.new_tokens = 21}),
-                       "new tokens: expected 1 … 20 (the model's context is 24 and the prompt takes 4), found 21", std::invalid_argument);
+                       "max-tokens: expected 1 … 20 (the model's context is 24 and the prompt takes 4), found 21", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_cache(m, text, {.sinks = 24}), "sinks: expected 0 … 23, found 24", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_cache(m, test::text_of({})), "prompt: expected at least one token, found none", std::invalid_argument);
   CHECK_THROWS_AS(explain_cache_example(3), std::invalid_argument);
   c.causal = false;
   CHECK_THROWS_WITH_AS(explain_cache(test::random_decoder(c), text),
-                       "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows",
+                       "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows; layer 0 has no causal mask",
                        std::invalid_argument);
+  Decoder<float> half = test::random_decoder(test::small_config());
+  half.blocks[1].attention.config.core.causal = false;  // as a what-if does
+  CHECK_THROWS_WITH_AS(explain_cache(half, text),
+                       "cache: expected a causal model: where earlier tokens see later ones, each new token changes all rows; layer 1 has no causal mask",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(explain_cache(m, test::text_of(std::vector<Token>(24, 1))),
+                       "prompt: expected at most 23 tokens (the model's context of 24, less one to decode), found 24", std::invalid_argument);
+  struct ByRows : Trace<float> {  // a model whose values depend on how many tokens a pass reads
+    bool wants(std::string_view site) const override { return site == "blocks.0.attn_out"; }
+    void visit(const Site&, MatrixRef<float> x) override { x *= static_cast<float>(x.rows()); }
+  };
+  CHECK(test::data_of<bool>(explain_cache(m, text), "same_logits"));
+  Decoder<float> odd = test::random_decoder(test::small_config());
+  odd.hook = std::make_shared<ByRows>();
+  const Story differs = explain_cache(odd, text);
+  CHECK_FALSE(test::data_of<bool>(differs, "same_logits"));
+  CHECK(story_json(differs).find("The two ways give DIFFERENT logits") != std::string::npos);
   CHECK_NOTHROW(explain_cache(m, text, {.new_tokens = 20}));
 }

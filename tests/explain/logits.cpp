@@ -9,6 +9,7 @@
 #include "explain_support.hpp"
 #include "glassformer/io/model_directory.hpp"
 #include "glassformer/model/reading.hpp"
+#include "glassformer/trace/edits.hpp"
 
 using namespace glassformer;
 using doctest::Approx;
@@ -215,9 +216,42 @@ TEST_CASE("lens and attribution: what does not exist is answered with what does"
   CHECK_THROWS_WITH_AS(token_named(logits_example_text(), "answer", "dog"),
                        "answer: expected the bytes of one token (\"the\", \"cat\", \"sat\", \"down\"), found \"dog\"",
                        std::invalid_argument);
+  ExplainedText twice = logits_example_text();
+  twice.vocabulary.push_back("cat");
+  CHECK_THROWS_WITH_AS(token_named(twice, "answer", "dog"),
+                       "answer: expected the bytes of one token (\"the\", \"cat\", \"sat\", \"down\"), found \"dog\"",
+                       std::invalid_argument);
   Decoder<float> broken = test::random_decoder(test::small_config());
   broken.embed.data[8] = std::nanf("");
   CHECK_THROWS_AS(explain_attribution<float>(broken, text, {.answer = 1}), std::runtime_error);
+}
+
+TEST_CASE("an edited model: the lens ends at it, and the attribution adds up or refuses") {
+  ModelConfig c = test::small_config();
+  c.position = Position::learned;
+  const ExplainedText text = test::text_of({1, 2, 3});
+  Decoder<float> m = test::random_decoder(c);
+  for (const char* site : {"embed", "pos_embed", "blocks.0.ln1.normalized", "blocks.0.attn.q", "blocks.1.attn.pattern", "blocks.0.attn.z",
+                           "blocks.1.ln2.normalized", "blocks.0.mlp.pre", "blocks.1.mlp.post", "blocks.1.mlp_out", "blocks.0.attn_out",
+                           "blocks.0.resid_pre", "blocks.1.resid_pre", "blocks.1.resid_mid", "blocks.1.resid_post", "ln_final.normalized",
+                           "logits"}) {
+    INFO(site);
+    const auto edits = std::make_shared<Edits<float>>();
+    edits->add({.site = {site}, .factor = 0.5f});
+    m.hook = edits;
+    const Story lens = explain_lens<float>(m, text);
+    CHECK(test::data_of<bool>(lens, "ends_at_model"));
+    const std::string name = site;
+    const bool refused = name == "logits" || name == "ln_final.normalized" || name.find("resid_") != std::string::npos || name.ends_with("attn_out");
+    if (refused) {
+      CHECK_THROWS_WITH_AS(explain_attribution<float>(m, text),
+                           fmt::format("attribution: expected edits of parts alone (embed, pos_embed, and in a block attn.*, mlp.*, mlp_out, "
+                                       "ln1.*, ln2.*), found one of {}: the parts would not add up to the logit", site).c_str(),
+                           std::invalid_argument);
+    } else {
+      CHECK(std::abs(explain_attribution<float>(m, text).number("sum_difference")) < 1e-4);
+    }
+  }
 }
 
 TEST_CASE("stories260K: the lens ends at the model, and the shares add up") {

@@ -165,6 +165,23 @@ TEST_CASE("in a model: RoPE, ALiBi and no positions know the distance alone, wha
   CHECK(none.find("This model has no position encoding.") != std::string::npos);
 }
 
+TEST_CASE("ALiBi's formula is that of the slopes, also for six heads") {
+  ModelConfig c;
+  c.vocab = 256, c.context = 40, c.layers = 1, c.heads = c.kv_heads = 6, c.width = 24, c.position = Position::alibi;
+  Decoder<float> m = make_decoder<float>(c);
+  initialize(m, 3);
+  const PositionSteps s = explain_position(m, byte_tokenizer(), "a cat");
+  REQUIRE(s.slopes.size() == 6);
+  for (int h = 1; h <= 4; ++h) CHECK(s.slopes(h - 1) == Approx(std::exp2(-8.0 * h / 4)));
+  for (int j = 1; j <= 2; ++j) CHECK(s.slopes(4 + j - 1) == Approx(std::exp2(-8.0 * (2 * j - 1) / 8)));
+  const std::string told = story_json(position_story(s));
+  CHECK(told.find("m_h = 2^(−8h/P), h = 1 … P = 4") != std::string::npos);
+  CHECK(told.find("m_(P+j) = 2^(−8(2j−1)/8), j = 1 … 2") != std::string::npos);
+  CHECK(told.find("this layer's attention runs again") != std::string::npos);
+  check_widths(s);
+  CHECK(story_json(position_story(explain_position_example(Position::alibi))).find("m_h = 2^(−8h/H)") != std::string::npos);
+}
+
 TEST_CASE("the JSON holds every number") {
   for (const Position kind : kAll) {
     const PositionSteps s = explain_position_example(kind);
@@ -207,7 +224,7 @@ TEST_CASE("what does not exist is answered with what does") {
   CHECK_THROWS_WITH_AS(explain_position_example(Position::rope, {.layer = 1}), "layer: expected 0, found 1: the example has only one",
                        std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_position_example(Position::rope, {.head = 2}), "head: expected 0 … 1, found 2", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(explain_position_example(Position::rope, {.query = 4}), "query: expected a token's place, 0 … 3, found 4", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(explain_position_example(Position::rope, {.query = 4}), "token: expected a place, 0 … 3, found 4", std::invalid_argument);
   const Decoder<float> m = random_model(Position::rope);
   CHECK_THROWS_WITH_AS(explain_position(m, byte_tokenizer(), ""), "prompt: expected some text, found none", std::invalid_argument);
   CHECK_THROWS_WITH_AS(explain_position(m, byte_tokenizer(), "x", {.layer = 2}), "layer: expected 0 … 1, found 2", std::invalid_argument);

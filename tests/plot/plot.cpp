@@ -80,6 +80,8 @@ TEST_CASE("fitting, padding and breaking keep characters whole") {
   CHECK(wrap("one two three", 8, " ") == std::vector<std::string>{" one two", " three"});
   CHECK(wrap("日本語日本語", 5) == std::vector<std::string>{"日本", "語日", "本語"});
   CHECK(wrap("", 10).empty());
+  CHECK(wrap("\x1b[1mabcd\x1b[0mef", 4) == std::vector<std::string>{"\x1b[1mabcd\x1b[0m", "ef"});  // escapes stay whole, without a column
+  CHECK(wrap(std::string(2000000, 'a'), 80).size() == 25000);  // linear: a quadratic one would take hours
   for (Index columns = 2; columns < 30; ++columns) {
     std::string joined, text = "a few wörds, averyveryveryverylongone and 日本語 with 👍 at the end";
     for (const auto& line : wrap(text, columns)) {
