@@ -8,14 +8,10 @@
 #include "glassformer/explain/gradient_check.hpp"
 #include "glassformer/learn/fault_rig.hpp"
 #include "learn/fault_look.hpp"
+#include "small_rig.hpp"
 
 namespace glassformer {
 namespace {
-
-Rig& rig() {
-  static Rig r = make_rig(1);
-  return r;
-}
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;

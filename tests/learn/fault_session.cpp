@@ -6,14 +6,11 @@
 #include <sstream>
 
 #include "glassformer/plot/text.hpp"
+#include "small_rig.hpp"
 
 namespace glassformer {
 namespace {
 
-Rig& rig() {
-  static Rig r = make_rig(2);
-  return r;
-}
 bool says(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 }  // namespace

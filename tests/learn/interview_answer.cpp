@@ -127,7 +127,7 @@ TEST_CASE("what is no number says what was expected and found") {
       {std::string(300, '1'), "", "a longer text"},
       {std::string("1\0002", 3), "", "after the number"},
       {"\x1b[31m", "", "found \"␛[31m\""},
-      {"\xff\xc3", "", "found \"\\xFF\\xC3\""},
+      {"\xff\xc3", "", "found \"\\xff\\xc3\""},
   };
   for (const Case& c : cases) {
     CAPTURE(c.typed);
