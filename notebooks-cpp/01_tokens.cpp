@@ -89,12 +89,12 @@ int main(int argc, char** argv) {
     // On generated tales the curve falls further and then stops: a few hundred words are all there is, and when each has its token no pair is left that occurs twice.
 
     // %%
-    // Generated tales, as many bytes; the last column is how many tokens their merges could fill.
+    // Generated tales, as many bytes. "Tokens there are": merging stops when no pair is left that occurs twice, so a vocabulary may stay smaller.
     const Corpus tales = make_corpus(CorpusKind::stories, static_cast<Index>(text.size()), nb.seed());
     plot::Chart falling;
     falling.title = "Tokens a byte", falling.x_label = "tokens in the vocabulary", falling.y_label = "tokens a byte", falling.x_log = true;
     falling.series = {{"pages learnt from", {}}, {"pages kept back", {}}, {"generated tales (their own merges)", {}}};
-    story::Table lengths{"lengths", {"vocabulary", "learnt from", "kept back", "tales", "of them used"}, {}, 4};
+    story::Table lengths{"lengths", {"vocabulary", "learnt from", "kept back", "tokens there are", "tales", "theirs"}, {}, 4};
     bool falls = true;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       const Tokenizer of_tales = train_bpe(std::string_view(tales.text).substr(0, tales.text.size() * 9 / 10), {.vocab_size = sizes[i], .special = {}});
@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
         if (s < 2) falls = falls && (i == 0 ? values[s] == 1 : values[s] < falling.series[s].y.back());
         falling.series[s].y.push_back(values[s]);
       }
-      lengths.rows.push_back({fmt::format("{}", sizes[i]), here, kept, tale, fmt::format("{}", of_tales.vocab_size())});
+      lengths.rows.push_back({fmt::format("{}", sizes[i]), here, kept, fmt::format("{}", tokenizers[i].vocab_size()), tale, fmt::format("{}", of_tales.vocab_size())});
     }
     nb.show(story::Chart{"falling", falling}, exactly);
     nb.show(lengths, exactly);

@@ -20,7 +20,8 @@ struct Comparison {
   enum class Kind {
     exactly,   // plain arithmetic: numbers as they are printed (Number, Grid and Table their decimals, others six digits), texts as they are
     within,    // each number within ± tolerance; not-finite ones alike; texts as they are
-    kind_only  // what was trained: the kind of output, its key, title, labels, columns, rows (how many, and a first cell of text), names of series and bars
+    kind_only  // what was trained: the kind of output, its key, title, labels and columns, how many rows, each row's first cell where it is text,
+               // names of series and bars
   } kind = Kind::exactly;
   double tolerance = 0;
 };
