@@ -173,7 +173,9 @@ TEST_CASE("models of every kind agree, at every layer, head and token") {
 }
 
 TEST_CASE("a token that sees one key: its query's gradient is zero, and noise gets no relative error") {
-  const Decoder<double> m = test::random_decoder<double>(test::tiny_config(Position::rope));
+  ModelConfig c = test::tiny_config(Position::rope);
+  c.width = 64, c.heads = 8, c.kv_heads = 4, c.head_dim = 8;  // large enough that its kernels leave some rounding where nothing is
+  const Decoder<double> m = test::random_decoder<double>(c);
   const Story s = explain_backward(m, text_of(m.config, 7), {.layer = 0, .token = 0});
   CHECK(agrees(s));
   CHECK(s.number("worst_error") < 1e-6);
