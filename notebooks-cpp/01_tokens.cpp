@@ -86,7 +86,8 @@ int main(int argc, char** argv) {
     // %% [markdown]
     // ## What a doubling buys
     // Tokens a byte, on the pages that the merges were learnt from and on the pages kept back. Each doubling helps, and each helps less: frequent pairs come first.
-    // On generated tales the curve falls further and then stops: a few hundred words are all there is, and when each has its token no pair is left that occurs twice.
+    // On generated tales the curve falls further and then stops: a few hundred words are all there is, and when each has its token no pair is left that occurs twice. 100 KB of pages run out as well, but later: they do not
+    // fill the last vocabulary, so the last step is no doubling.
 
     // %%
     // Generated tales, as many bytes. "Tokens there are": merging stops when no pair is left that occurs twice, so a vocabulary may stay smaller.
@@ -110,7 +111,7 @@ int main(int argc, char** argv) {
     }
     nb.show(story::Chart{"falling", falling}, exactly);
     nb.show(lengths, exactly);
-    nb.claim("one token a byte at 256, and with each doubling of the vocabulary fewer, on the pages learnt from and on those kept back", falls,
+    nb.claim("one token a byte at 256, and with each larger vocabulary fewer, on the pages learnt from and on those kept back", falls,
              fmt::format("pages kept back: {:.3f}, {:.3f}, {:.3f}, {:.3f}, {:.3f}", falling.series[1].y[0], falling.series[1].y[1], falling.series[1].y[2],
                          falling.series[1].y[3], falling.series[1].y[4]));
 

@@ -138,7 +138,11 @@ int main(int argc, char** argv) {
     std::iota(best.begin(), best.end(), 0);
     std::ranges::stable_sort(best, [&](Token a, Token b) { return z[a] > z[b]; });
     best.resize(8);
-    for (const Token t : best) bars.names.push_back(std::string(text.tokenizer.token_bytes(t)));
+    std::string in_order;  // said, not compared: the model was trained
+    for (std::size_t i = 0; i < best.size(); ++i) {
+      bars.names.push_back(fmt::format("rank {}", i + 1));
+      in_order += fmt::format("{}“{}”", i == 0 ? "" : ", ", text.tokenizer.token_bytes(best[i]));
+    }
     double furthest = 0;
     for (const Setting& s : settings) {
       const std::vector<double> p = full(sampling_distribution(row, {}, s.options), V), formula = expected_distribution(z, s.options);
@@ -157,6 +161,7 @@ int main(int argc, char** argv) {
       for (const Token t : best) bars.series.back().y.push_back(p[static_cast<std::size_t>(t)]);
     }
     nb.show(stages, kind_only);
+    nb.show(story::Paragraph{"The eight likeliest tokens, in order: " + in_order}, kind_only);
     nb.show(story::Chart{"likeliest", bars}, kind_only);
     nb.claim("after every setting each probability, and the entropy, is what the formulas give, within 1e-9", furthest < 1e-9, fmt::format("largest difference {:.1e}", furthest));
 
