@@ -22,7 +22,7 @@ struct TrainOptions {
   bool muon = false;            // Muon for the hidden matrices, AdamW for the rest
   double muon_rate = 0.02, muon_momentum = 0.95;
   std::uint64_t seed = 1;       // of batches and dropout
-  Exec exec;
+  Exec exec = {};
 };
 
 // Throws std::invalid_argument naming the option that is out of range.
