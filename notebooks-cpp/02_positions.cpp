@@ -84,7 +84,7 @@ void show_distance(Notebook& nb) {
     change = std::max(change, std::abs(chart.series[0].y.back() - chart.series[0].y.front()));
   }
   nb.show(story::Chart{"distance", chart}, within(1e-3));
-  nb.claim("RoPE's scores depend on the distance only, within 1e-5 of their range", apart < 1e-5 * std::max(1.0, change),
+  nb.claim("RoPE's scores depend on the distance, and on it only, within 1e-5 of their range", change > 0.1 && apart < 1e-5 * std::max(1.0, change),
            fmt::format("differ by at most {:.1e} 500 places further, while distance changes them by {:.2f}", apart, change));
 }
 
