@@ -16,15 +16,9 @@ using plot::number;
 
 constexpr Index kKeys = 8;  // keys of the chosen query that are written out
 
-std::vector<std::string> token_labels(const AttentionSteps& s, Index width = 10) {
-  std::vector<std::string> labels;
-  for (std::size_t t = 0; t < s.tokens.size(); ++t) labels.push_back(fmt::format("{} {}", t, plot::fit(plot::visible(s.tokens[t]), width)));
-  return labels;
-}
-
 class AttentionTeller : Teller {
  public:
-  explicit AttentionTeller(const AttentionSteps& s) : s_(s), labels_(token_labels(s)) { choose_keys(); }
+  explicit AttentionTeller(const AttentionSteps& s) : s_(s), labels_(token_labels(s.tokens)) { choose_keys(); }
 
   Story tell() {
     opening();
@@ -288,7 +282,7 @@ class AttentionTeller : Teller {
 Story attention_story(const AttentionSteps& s) { return AttentionTeller(s).tell(); }
 
 story::Picture attention_picture(const AttentionSteps& s) {
-  story::Picture p{.key = "", .values = s.pattern, .rows = token_labels(s), .marked_row = s.query.place};
+  story::Picture p{.key = "", .values = s.pattern, .rows = token_labels(s.tokens), .marked_row = s.query.place};
   for (Index i = 0; i < p.values.size(); ++i) {
     if (std::isinf(s.scores.data()[i])) p.values.data()[i] = std::numeric_limits<double>::quiet_NaN();  // a masked key is no small weight
   }

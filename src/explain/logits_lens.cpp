@@ -142,18 +142,9 @@ class LensTeller : Teller {
   // From 1: how many tokens have a larger logit.
   static Index rank_of(const LensLayer& layer, Token id) { return 1 + (layer.logits.array() > layer.logits(0, id)).count(); }
   std::string first_choices(const LensLayer& layer) const {
-    std::vector<Index> order(static_cast<std::size_t>(layer.logits.cols()));
-    std::iota(order.begin(), order.end(), Index{0});
-    const auto count = static_cast<std::ptrdiff_t>(std::min<Index>(v_.top, layer.logits.cols()));
-    std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](Index a, Index b) {
-      return layer.logits(0, a) > layer.logits(0, b) || (layer.logits(0, a) == layer.logits(0, b) && a < b);
-    });
     std::string text;
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-      const Index id = order[static_cast<std::size_t>(i)];
-      text +=
-          fmt::format("{}{} {}", i == 0 ? "" : "  ", token_name(v_.text, static_cast<Token>(id)), plot::number(layer.pattern(0, id), 2));
-    }
+    for (const Token id : most_probable(layer.logits.row(0), v_.top))
+      text += fmt::format("{}{} {}", text.empty() ? "" : "  ", token_name(v_.text, id), plot::number(layer.pattern(0, id), 2));
     return text;
   }
 
@@ -239,10 +230,10 @@ class LensTeller : Teller {
 
   void agreement() {
     const bool same = v_.last_difference <= 1e-4 * std::max(1.0, v_.largest_logit);
-    out_.closing.push_back(
-        fmt::format("Norm and head are the engine's own. After the last layer the lens {}: its logits differ from those of the plain pass by "
-                    "{:.1e} at most (the largest is {}).",
-                    same ? "is the model" : "is NOT the model", v_.last_difference, plot::number(v_.largest_logit)));
+    out_.closing.push_back(fmt::format(
+        "Norm and head are the engine's own. After the last layer the lens {}: its logits differ from those of the plain pass by "
+        "{:.1e} at most (the largest is {}).",
+        same ? "is the model" : "is NOT the model", v_.last_difference, plot::number(v_.largest_logit)));
     add("ends_at_model", same);
   }
 

@@ -1,5 +1,6 @@
 #include "explain/teller.hpp"
 
+#include <numeric>
 #include <set>
 
 #include "glassformer/sample/prompt.hpp"
@@ -53,11 +54,20 @@ Index checked_place(Index place, const ExplainedText& text) {
   return place == -1 ? T - 1 : place;
 }
 
-std::vector<std::string> token_labels(const ExplainedText& text, Index width) {
+std::vector<std::string> token_labels(std::span<const std::string> tokens, Index width) {
   std::vector<std::string> labels;
-  for (std::size_t t = 0; t < text.tokens.size(); ++t)
-    labels.push_back(fmt::format("{} {}", t, plot::fit(plot::visible(text.tokens[t]), width)));
+  for (std::size_t t = 0; t < tokens.size(); ++t) labels.push_back(fmt::format("{} {}", t, plot::fit(plot::visible(tokens[t]), width)));
   return labels;
+}
+
+std::vector<Token> most_probable(const Vector<double>& row, Index count) {
+  std::vector<Token> order(static_cast<std::size_t>(row.size()));
+  std::iota(order.begin(), order.end(), Token{0});
+  count = std::min(count, row.size());
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&row](Token a, Token b) { return row(a) > row(b) || (row(a) == row(b) && a < b); });
+  order.resize(static_cast<std::size_t>(count));
+  return order;
 }
 
 std::string quoted_bytes(std::string_view bytes) { return fmt::format("\"{}\"", plot::visible(bytes)); }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,10 +22,13 @@ void require_text(const ExplainedText&, Index context);
 // −1 is the last.
 Index checked_place(Index place, const ExplainedText&);
 
-std::vector<std::string> token_labels(const ExplainedText&, Index width = 10);  // "2 sat"
-std::string quoted_token(const ExplainedText&, Index place);                    // "\"sat\" (token 2)"
-std::string quoted_bytes(std::string_view bytes);                               // "\"sat\"", every byte visible
-std::vector<std::string> numbered(const char* name, Index count);               // "x0", "x1", …
+std::vector<std::string> token_labels(std::span<const std::string> tokens, Index width = 10);  // "2 sat"
+inline std::vector<std::string> token_labels(const ExplainedText& text, Index width = 10) { return token_labels(text.tokens, width); }
+// The `count` with the largest values of `row`, the largest first, equal ones by their id.
+std::vector<Token> most_probable(const Vector<double>& row, Index count);
+std::string quoted_token(const ExplainedText&, Index place);       // "\"sat\" (token 2)"
+std::string quoted_bytes(std::string_view bytes);                  // "\"sat\"", every byte visible
+std::vector<std::string> numbered(const char* name, Index count);  // "x0", "x1", …
 
 // A parameter of an example, row by row. Throws std::invalid_argument when it has another shape.
 void set_parameter(const Decoder<double>&, const char* name, std::initializer_list<std::initializer_list<double>> rows);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "explain/teller.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/model/reading.hpp"
 #include "glassformer/model/sites.hpp"
@@ -14,7 +15,7 @@
 namespace glassformer {
 namespace {
 
-constexpr std::size_t kNextTokens = 6;  // of each distribution that are listed
+constexpr Index kNextTokens = 6;  // of each distribution that are listed
 
 // Adds to `edits` what the model has at these sites when it reads the text.
 void record_patches(const Decoder<float>& m, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec, bool once,
@@ -25,17 +26,6 @@ void record_patches(const Decoder<float>& m, const Tokenizer& tokenizer, const W
   Recorder<float> seen({w.patches.begin(), w.patches.end()});
   decoder_read<float>(m, text.ids, {.exec = exec, .trace = &seen});
   for (const auto& [site, value] : seen.values()) edits.add({.site = site, .patch = value, .row = w.patch_token, .once = once});
-}
-
-std::vector<std::size_t> most_probable(const Vector<double>& p, std::size_t count) {
-  std::vector<std::size_t> order(static_cast<std::size_t>(p.size()));
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  count = std::min(count, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(), [&p](std::size_t a, std::size_t b) {
-    return p(static_cast<Index>(a)) != p(static_cast<Index>(b)) ? p(static_cast<Index>(a)) > p(static_cast<Index>(b)) : a < b;
-  });
-  order.resize(count);
-  return order;
 }
 
 }  // namespace
@@ -119,14 +109,13 @@ void add_reactions(Story& story, const Tokenizer& tokenizer, const Reaction& bef
   const Vector<double> p = before.next.array().max(1e-300), q = after.next.array().max(1e-300);
   const double kl = (before.next.array() * (p.array() / q.array()).log()).sum();
 
-  std::vector<std::size_t> listed = most_probable(before.next, kNextTokens);
-  for (const std::size_t token : most_probable(after.next, kNextTokens)) {
+  std::vector<Token> listed = most_probable(before.next, kNextTokens);
+  for (const Token token : most_probable(after.next, kNextTokens)) {
     if (std::ranges::find(listed, token) == listed.end()) listed.push_back(token);
   }
   story::Table next{.key = "next_tokens", .columns = {"token", "before", "after", "difference"}, .rows = {}, .decimals = 4};
-  for (const std::size_t token : listed) {
-    const double b = before.next(static_cast<Index>(token)), a = after.next(static_cast<Index>(token));
-    const Token id = static_cast<Token>(token);
+  for (const Token id : listed) {
+    const double b = before.next(id), a = after.next(id);
     next.rows.push_back({plot::visible(token_texts(tokenizer, {&id, 1}).front()), b, a, a - b});
   }
   story::Section& section = story.section("The next token", "p = softmax(logits)");

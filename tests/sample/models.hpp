@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 
+#include "glassformer/model/reading.hpp"
 #include "glassformer/sample/generate.hpp"
 
 namespace glassformer {
@@ -33,17 +34,7 @@ inline ModelConfig tiny(Position position, Index kv_heads = 2, Index context = 6
 }
 
 // logits [N, V] of ids read in one pass, without a cache.
-inline Matrix<float> full_logits(const Decoder<float>& model, std::span<const Token> ids) {
-  Workspace workspace;
-  const Index N = static_cast<Index>(ids.size()), starts[2] = {0, N};
-  Pass<float> pass;
-  pass.starts = starts;
-  pass.workspace = &workspace;
-  Matrix<float> hidden(N, model.config.width), logits(N, model.config.vocab);
-  decoder_forward(model, pass, ids, hidden);
-  decoder_logits(model, pass, hidden, logits);
-  return logits;
-}
+inline Matrix<float> full_logits(const Decoder<float>& model, std::span<const Token> ids) { return decoder_read<float>(model, ids); }
 
 // Keeps every value of one site that generation makes, in order.
 struct SiteLog : Trace<float> {
