@@ -5,6 +5,7 @@
 #include "glassformer/ops/reference/linear.hpp"
 #include "ops/counting.hpp"
 #include "ops/gemm.hpp"
+#include "ops/quantized_linear.hpp"
 #include "ops/row_dot.hpp"
 
 namespace glassformer::ops {
@@ -62,19 +63,24 @@ template <class S> void multiply_tn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef
   gemm_in_blocks<S>({true, false, a.cols(), b.cols(), a.rows(), alpha, a.data(), a.outerStride(), b.data(), b.outerStride(), beta, c.data(), c.outerStride()}, exec);
 }
 
-template <class S> void linear_forward(ConstMatrixRef<S> x, MatrixView<S> weight, MatrixView<S> bias, MatrixRef<S> y, const Exec& exec) {
+template <class S> void linear_forward(ConstMatrixRef<S> x, const Weight<S>& weight, MatrixView<S> bias, MatrixRef<S> y, const Exec& exec) {
   if (bias) require_shape("linear: bias", bias.rows, bias.cols, 1, y.cols());
-  if (exec.kernels == Kernels::reference) {
-    require_shape("linear: weight", weight.rows, weight.cols, y.cols(), x.cols());
-    return count_linear(y.rows(), y.cols(), x.cols()), reference::linear_forward<S>(x, weight, bias, y);
+  require_shape("linear: weight", weight.rows(), weight.cols(), y.cols(), x.cols());
+  if (weight.quantized) {
+    quantized_multiply_nt<S>(x, weight, y, exec);
+  } else if (exec.kernels == Kernels::reference) {
+    return count_linear(y.rows(), y.cols(), x.cols()), reference::linear_forward<S>(x, weight.dense, bias, y);
+  } else {
+    multiply_nt<S>(1, x, *weight, 0, y, exec);
   }
-  multiply_nt<S>(1, x, *weight, 0, y, exec);
   if (bias) {
     parallel_blocks(exec.threads, y.rows(), 64, [&](Index begin, Index end) { y.middleRows(begin, end - begin).rowwise() += (*bias).row(0); });
   }
 }
 
-template <class S> void linear_backward_input(ConstMatrixRef<S> dy, MatrixView<S> weight, MatrixRef<S> dx, const Exec& exec) {
+template <class S> void linear_backward_input(ConstMatrixRef<S> dy, const Weight<S>& weight, MatrixRef<S> dx, const Exec& exec) {
+  require_shape("linear: weight", weight.rows(), weight.cols(), dy.cols(), dx.cols());
+  if (weight.quantized) return quantized_multiply_nn<S>(dy, weight, dx, exec);
   multiply_nn<S>(1, dy, *weight, 0, dx, exec);  // forward was: y = x·Wᵀ
 }
 
@@ -99,14 +105,14 @@ void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, Matri
 template void multiply_nt<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
 template void multiply_nn<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
 template void multiply_tn<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
-template void linear_forward<float>(ConstMatrixRef<float>, MatrixView<float>, MatrixView<float>, MatrixRef<float>, const Exec&);
-template void linear_backward_input<float>(ConstMatrixRef<float>, MatrixView<float>, MatrixRef<float>, const Exec&);
+template void linear_forward<float>(ConstMatrixRef<float>, const Weight<float>&, MatrixView<float>, MatrixRef<float>, const Exec&);
+template void linear_backward_input<float>(ConstMatrixRef<float>, const Weight<float>&, MatrixRef<float>, const Exec&);
 template void linear_backward_parameters<float>(ConstMatrixRef<float>, ConstMatrixRef<float>, MatrixView<float>, MatrixView<float>, const Exec&);
 template void multiply_nt<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);
 template void multiply_nn<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);
 template void multiply_tn<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);
-template void linear_forward<double>(ConstMatrixRef<double>, MatrixView<double>, MatrixView<double>, MatrixRef<double>, const Exec&);
-template void linear_backward_input<double>(ConstMatrixRef<double>, MatrixView<double>, MatrixRef<double>, const Exec&);
+template void linear_forward<double>(ConstMatrixRef<double>, const Weight<double>&, MatrixView<double>, MatrixRef<double>, const Exec&);
+template void linear_backward_input<double>(ConstMatrixRef<double>, const Weight<double>&, MatrixRef<double>, const Exec&);
 template void linear_backward_parameters<double>(ConstMatrixRef<double>, ConstMatrixRef<double>, MatrixView<double>, MatrixView<double>, const Exec&);
 
 }  // namespace glassformer::ops

@@ -73,11 +73,18 @@ Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::sp
   return correct;
 }
 
-template <class S> void embedding_forward(MatrixView<S> table, std::span<const Token> ids, MatrixRef<S> y, const Exec& exec) {
-  require_shape("embedding: y", y.rows(), y.cols(), static_cast<Index>(ids.size()), table.cols);
-  for (const Token id : ids) require(id >= 0 && id < table.rows, "embedding: expected an id in 0 … {}, found {}", table.rows - 1, id);
+template <class S> void embedding_forward(const Weight<S>& table, std::span<const Token> ids, MatrixRef<S> y, const Exec& exec) {
+  require_shape("embedding: y", y.rows(), y.cols(), static_cast<Index>(ids.size()), table.cols());
+  for (const Token id : ids) require(id >= 0 && id < table.rows(), "embedding: expected an id in 0 … {}, found {}", table.rows() - 1, id);
   parallel_blocks(exec.threads, y.rows(), 64, [&](Index begin, Index end) {
-    for (Index n = begin; n < end; ++n) y.row(n) = (*table).row(ids[static_cast<std::size_t>(n)]);
+    for (Index n = begin; n < end; ++n) {
+      const Index id = ids[static_cast<std::size_t>(n)];
+      if (table.quantized) {
+        dequantize<S>(*table.quantized, table.first_row + id, y.row(n));
+      } else {
+        y.row(n) = (*table).row(id);
+      }
+    }
   });
 }
 
@@ -95,12 +102,12 @@ template <class S> void embedding_backward(std::span<const Token> ids, ConstMatr
 template void softmax_forward<float>(ConstMatrixRef<float>, MatrixRef<float>, const Exec&);
 template void softmax_backward<float>(ConstMatrixRef<float>, ConstMatrixRef<float>, MatrixRef<float>, const Exec&);
 template Index cross_entropy<float>(MatrixRef<float>, std::span<const Token>, std::span<double>, bool, float, const Exec&);
-template void embedding_forward<float>(MatrixView<float>, std::span<const Token>, MatrixRef<float>, const Exec&);
+template void embedding_forward<float>(const Weight<float>&, std::span<const Token>, MatrixRef<float>, const Exec&);
 template void embedding_backward<float>(std::span<const Token>, ConstMatrixRef<float>, MatrixView<float>, const Exec&);
 template void softmax_forward<double>(ConstMatrixRef<double>, MatrixRef<double>, const Exec&);
 template void softmax_backward<double>(ConstMatrixRef<double>, ConstMatrixRef<double>, MatrixRef<double>, const Exec&);
 template Index cross_entropy<double>(MatrixRef<double>, std::span<const Token>, std::span<double>, bool, double, const Exec&);
-template void embedding_forward<double>(MatrixView<double>, std::span<const Token>, MatrixRef<double>, const Exec&);
+template void embedding_forward<double>(const Weight<double>&, std::span<const Token>, MatrixRef<double>, const Exec&);
 template void embedding_backward<double>(std::span<const Token>, ConstMatrixRef<double>, MatrixView<double>, const Exec&);
 
 }  // namespace glassformer::ops

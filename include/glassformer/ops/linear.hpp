@@ -2,6 +2,7 @@
 // Legend: N tokens (rows), I inputs, O outputs. Weights are [out, in].
 #pragma once
 #include "glassformer/core/parallel.hpp"
+#include "glassformer/ops/weight.hpp"
 
 namespace glassformer::ops {
 
@@ -15,9 +16,10 @@ template <class S> void multiply_tn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef
 // number of threads; multiply_nt with exec.row_exact also for any number of rows.
 
 // y = x·Wᵀ + b                x [N, I], W [O, I], b [1, O] or absent, y [N, O]
-template <class S> void linear_forward(ConstMatrixRef<S> x, MatrixView<S> weight, MatrixView<S> bias, MatrixRef<S> y, const Exec&);
+// A quantized W is turned to floating point a few rows at a time, in registers (exec.row_exact) or in a tile that lies in cache.
+template <class S> void linear_forward(ConstMatrixRef<S> x, const Weight<S>& weight, MatrixView<S> bias, MatrixRef<S> y, const Exec&);
 // dx = dy·W                   assigned
-template <class S> void linear_backward_input(ConstMatrixRef<S> dy, MatrixView<S> weight, MatrixRef<S> dx, const Exec&);
+template <class S> void linear_backward_input(ConstMatrixRef<S> dy, const Weight<S>& weight, MatrixRef<S> dx, const Exec&);
 // dW += dyᵀ·x, db += Σ_rows dy; an absent gradient (frozen weight, no bias) is left out
 template <class S>
 void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixView<S> dweight, MatrixView<S> dbias, const Exec&);

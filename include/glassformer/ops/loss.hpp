@@ -3,6 +3,7 @@
 #include <span>
 
 #include "glassformer/core/parallel.hpp"
+#include "glassformer/ops/weight.hpp"
 
 namespace glassformer::ops {
 
@@ -19,7 +20,7 @@ template <class S>
 Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<double> losses, bool gradient, S scale, const Exec&);
 
 // y_n = table[ids_n]; table [V, C], y [N, C]. Throws std::invalid_argument for an id outside the table.
-template <class S> void embedding_forward(MatrixView<S> table, std::span<const Token> ids, MatrixRef<S> y, const Exec&);
+template <class S> void embedding_forward(const Weight<S>& table, std::span<const Token> ids, MatrixRef<S> y, const Exec&);
 // dtable[ids_n] += dy_n
 template <class S> void embedding_backward(std::span<const Token> ids, ConstMatrixRef<S> dy, MatrixView<S> dtable, const Exec&);
 
