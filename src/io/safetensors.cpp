@@ -6,7 +6,7 @@
 #include <cstring>
 #include <set>
 
-#include "glassformer/io/half.hpp"
+#include "glassformer/core/half.hpp"
 #include "io/file.hpp"
 #include "io/safetensors_header.hpp"
 

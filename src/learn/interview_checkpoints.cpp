@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "glassformer/io/half.hpp"
+#include "glassformer/core/half.hpp"
 #include "glassformer/io/model_directory.hpp"
 #include "glassformer/train/trainer.hpp"
 #include "learn/formulas.hpp"

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "glassformer/io/half.hpp"
+#include "glassformer/core/half.hpp"
 #include "glassformer/ops/activation.hpp"
 #include "glassformer/ops/loss.hpp"
 #include "glassformer/ops/reference/loss.hpp"

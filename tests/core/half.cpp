@@ -1,4 +1,4 @@
-#include "glassformer/io/half.hpp"
+#include "glassformer/core/half.hpp"
 
 #include <doctest/doctest.h>
 
