@@ -112,6 +112,15 @@ TEST_CASE_TEMPLATE("row_exact: a row has the same bits alone and in a batch of a
       Matrix<S> last(1, M);
       ops::multiply_nt<S>(1, (*x).bottomRows(1), weight, 0, last, exec);
       CHECK(same_bits(y.bottomRows(1), last));
+      const Matrix<S> before = dice.matrix<S>(rows, M);  // an adapter adds to what is there
+      y = before, last = before.bottomRows(1);
+      ops::multiply_nt<S>(S(0.7), (*x).bottomRows(rows), weight, 1, y, exec);
+      ops::multiply_nt<S>(S(0.7), (*x).bottomRows(1), weight, 1, last, exec);
+      CHECK(same_bits(y.bottomRows(1), last));
+      y = before, last = before.topRows(1);
+      ops::multiply_nt<S>(S(0.7), (*x).topRows(rows), weight, 1, y, exec);
+      ops::multiply_nt<S>(S(0.7), (*x).topRows(1), weight, 1, last, exec);
+      CHECK(same_bits(y.topRows(1), last));
     }
   }
 }
