@@ -1,7 +1,6 @@
 // Legend: N tokens, I inputs, O outputs, r rank; w an adapter's weight, c_o = m_o/‖V_o‖ (1 for all rows without DoRA).
 #include "glassformer/lora/lora.hpp"
 
-#include <array>
 #include <cmath>
 
 #include "glassformer/core/require.hpp"
@@ -13,7 +12,8 @@ namespace {
 constexpr Index kRows = 16;  // of W at a time, when a quantized one is turned to floating point
 
 // The adapter's own input: x, or x with dropout in scratch memory.
-template <class S> MatrixView<const S> dropped_input(const ops::Dropout& dropout, ConstMatrixRef<S> x, Workspace& workspace, const Exec& exec) {
+template <class S>
+MatrixView<const S> dropped_input(const ops::Dropout& dropout, ConstMatrixRef<S> x, Workspace& workspace, const Exec& exec) {
   const MatrixView<S> copy = workspace.matrix<S>(x.rows(), x.cols());
   *copy = x;
   ops::dropout_apply<S>(dropout, *copy, exec);
@@ -22,7 +22,8 @@ template <class S> MatrixView<const S> dropped_input(const ops::Dropout& dropout
 
 // x·Aᵀ [N, r] in scratch memory
 template <class S>
-MatrixView<S> project_down(const LoraView<S>& lora, const ops::Dropout& dropout, ConstMatrixRef<S> x, Workspace& workspace, const Exec& exec) {
+MatrixView<S> project_down(const LoraView<S>& lora, const ops::Dropout& dropout, ConstMatrixRef<S> x, Workspace& workspace,
+                           const Exec& exec) {
   const MatrixView<S> low = workspace.matrix<S>(x.rows(), lora.a.rows);
   const Workspace::Frame frame(workspace);
   if (dropout.rate > 0) {
@@ -33,7 +34,9 @@ MatrixView<S> project_down(const LoraView<S>& lora, const ops::Dropout& dropout,
   return low;
 }
 
-template <class S> S row_weight(const LoraView<S>& lora, RowWeights<S> rows, Index n) { return rows.empty() ? lora.weight : rows[static_cast<std::size_t>(n)]; }
+template <class S> S row_weight(const LoraView<S>& lora, RowWeights<S> rows, Index n) {
+  return rows.empty() ? lora.weight : rows[static_cast<std::size_t>(n)];
+}
 
 // Row n of x times its w: always here, so that a row gets the same bits whether its weight is the view's or its own.
 template <class S> void weigh_rows(const LoraView<S>& lora, RowWeights<S> rows, MatrixView<S> x) {
@@ -63,37 +66,27 @@ template <class S> MatrixView<S> scaled_b(const LoraView<S>& lora, Workspace& wo
   return scaled;
 }
 
-// Σ x², in double and in one order whatever the memory's alignment: row_norms and dora_refresh must agree to the bit.
-template <class S> double square_sum(const S* x, Index n) {
-  std::array<double, 8> lane{};
-  Index i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (Index j = 0; j < 8; ++j) lane[static_cast<std::size_t>(j)] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
-  }
-  for (; i < n; ++i) lane[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
-
-// ‖w_o‖² of rows [begin, begin + count)
+// ‖w_o‖² of rows [begin, begin + count), summed in double; Eigen's order here does not depend on the memory's alignment, so row_norms and
+// dora_refresh agree to the bit.
 template <class S> Vector<S> row_squares(const ops::Weight<S>& weight, Index begin, Index count, const Exec& exec) {
   const ops::Weight<S> part = weight.part(begin, count);
   Vector<S> squares(count);
   parallel_blocks(exec.threads, count, kRows, [&](Index first, Index last) {
-    Matrix<S> rows;
+    Matrix<S> tile;
     if (part.quantized) {
-      rows.resize(last - first, part.cols());
-      dequantize<S>(*part.quantized, part.first_row + first, rows);
+      tile.resize(last - first, part.cols());
+      dequantize<S>(*part.quantized, part.first_row + first, tile);
     }
-    for (Index o = first; o < last; ++o) {
-      squares[o] = static_cast<S>(square_sum(part.quantized ? &rows(o - first, 0) : part.dense.data + o * part.cols(), part.cols()));
-    }
+    const MatrixView<const S> rows{part.quantized ? tile.data() : part.dense.data + first * part.cols(), last - first, part.cols()};
+    for (Index o = first; o < last; ++o) squares[o] = static_cast<S>((*rows).row(o - first).template cast<double>().squaredNorm());
   });
   return squares;
 }
 
 // DoRA's part of y that reads the base: y_no += w_n·(c_o − 1)·u_no
 template <class S>
-void add_rescaled_base(const LoraView<S>& lora, RowWeights<S> rows, MatrixView<const S> base, MatrixRef<S> part, Workspace& workspace, const Exec& exec) {
+void add_rescaled_base(const LoraView<S>& lora, RowWeights<S> rows, MatrixView<const S> base, MatrixRef<S> part, Workspace& workspace,
+                       const Exec& exec) {
   const Workspace::Frame frame(workspace);
   const Index O = lora.b.rows;
   const MatrixView<S> excess = workspace.matrix<S>(1, O);
@@ -110,8 +103,8 @@ void add_rescaled_base(const LoraView<S>& lora, RowWeights<S> rows, MatrixView<c
 
 // t_o = Σ_n g_no·(u + s·(x·Aᵀ)·Bᵀ)_no = Σ_n w_n·dy_no·u_no + Σ_k B_ok·C_ok,   with C = s·gᵀ·(x·Aᵀ) [O, r]
 template <class S>
-void ratio_gradients(const LoraView<S>& lora, RowWeights<S> rows, MatrixView<const S> base, ConstMatrixRef<S> dpart, MatrixView<const S> c, MatrixView<S> t,
-                     const Exec& exec) {
+void ratio_gradients(const LoraView<S>& lora, RowWeights<S> rows, MatrixView<const S> base, ConstMatrixRef<S> dpart, MatrixView<const S> c,
+                     MatrixView<S> t, const Exec& exec) {
   parallel_blocks(exec.threads, t.cols, 128, [&](Index begin, Index end) {  // columns are cut, each summed from the first row to the last
     auto sum = (*t).row(0).segment(begin, end - begin);
     sum.setZero();
@@ -128,8 +121,8 @@ void ratio_gradients(const LoraView<S>& lora, RowWeights<S> rows, MatrixView<con
 //   dA += s·(diag(q)·B)ᵀ·V = s·(Q·W + s·(Q·B)·A)                       Q = (diag(q)·B)ᵀ [r, O]
 // None of it forms V.
 template <class S>
-void norm_backward(const LoraView<S>& lora, const ops::Weight<S>& weight, MatrixView<const S> t, const LoraGradients<S>& gradients, Workspace& workspace,
-                   const Exec& exec) {
+void norm_backward(const LoraView<S>& lora, const ops::Weight<S>& weight, MatrixView<const S> t, const LoraGradients<S>& gradients,
+                   Workspace& workspace, const Exec& exec) {
   const Workspace::Frame frame(workspace);
   const Index O = lora.b.rows, r = lora.a.rows;
   const S s = lora.scale;
@@ -158,11 +151,13 @@ void norm_backward(const LoraView<S>& lora, const ops::Weight<S>& weight, Matrix
 
 }  // namespace
 
-double LoraConfig::scale(Index r, double a) const { return rank_stabilized ? a / std::sqrt(static_cast<double>(r)) : a / static_cast<double>(r); }
+double LoraConfig::scale(Index r, double a) const {
+  return rank_stabilized ? a / std::sqrt(static_cast<double>(r)) : a / static_cast<double>(r);
+}
 
 template <class S>
-void lora_forward(const LoraView<S>& lora, const ops::Dropout& dropout, RowWeights<S> rows, ConstMatrixRef<S> x, MatrixView<const S> base, MatrixRef<S> y,
-                  Workspace& workspace, const Exec& exec) {
+void lora_forward(const LoraView<S>& lora, const ops::Dropout& dropout, RowWeights<S> rows, ConstMatrixRef<S> x, MatrixView<const S> base,
+                  MatrixRef<S> y, Workspace& workspace, const Exec& exec) {
   require_sound(lora, rows, x.rows(), base);
   if (rows.empty() && lora.weight == 0) return;
   const Workspace::Frame frame(workspace);
@@ -174,16 +169,17 @@ void lora_forward(const LoraView<S>& lora, const ops::Dropout& dropout, RowWeigh
 }
 
 template <class S>
-void lora_backward(const LoraView<S>& lora, const ops::Dropout& dropout, RowWeights<S> rows, ConstMatrixRef<S> x, const ops::Weight<S>& weight,
-                   MatrixView<const S> base, ConstMatrixRef<S> dy, MatrixRef<S> dx, LoraGradients<S>& gradients, Workspace& workspace, const Exec& exec) {
+void lora_backward(const LoraView<S>& lora, const ops::Dropout& dropout, RowWeights<S> rows, ConstMatrixRef<S> x,
+                   const ops::Weight<S>& weight, MatrixView<const S> base, ConstMatrixRef<S> dy, MatrixRef<S> dx,
+                   LoraGradients<S>& gradients, Workspace& workspace, const Exec& exec) {
   require_sound(lora, rows, x.rows(), base);
   if (rows.empty() && lora.weight == 0) return;
   const Workspace::Frame frame(workspace);
   const Index N = x.rows(), O = lora.b.rows, r = lora.a.rows;
-  const auto dpart = dy.middleCols(lora.row_begin, O);                      // [N, O]
+  const auto dpart = dy.middleCols(lora.row_begin, O);  // [N, O]
   const MatrixView<S> b = lora.magnitude ? scaled_b(lora, workspace) : lora.b;
-  const MatrixView<S> dlow = workspace.matrix<S>(N, r);                     // the gradient of x·Aᵀ
-  ops::multiply_nn<S>(lora.scale, dpart, *b, 0, *dlow, exec);               // forward was: y += s·w·low·(diag(c)·B)ᵀ
+  const MatrixView<S> dlow = workspace.matrix<S>(N, r);        // the gradient of x·Aᵀ
+  ops::multiply_nn<S>(lora.scale, dpart, *b, 0, *dlow, exec);  // forward was: y += s·w·low·(diag(c)·B)ᵀ
   weigh_rows(lora, rows, dlow);
   if (gradients.b || gradients.magnitude || (lora.magnitude && gradients.a)) {
     const MatrixView<S> low = project_down<S>(lora, dropout, x, workspace, exec);
@@ -279,18 +275,20 @@ template <class S> void lora_merge(const LoraView<S>& lora, MatrixView<S> weight
   }
 }
 
-template void lora_forward<float>(const LoraView<float>&, const ops::Dropout&, RowWeights<float>, ConstMatrixRef<float>, MatrixView<const float>, MatrixRef<float>,
-                           Workspace&, const Exec&);
-template void lora_backward<float>(const LoraView<float>&, const ops::Dropout&, RowWeights<float>, ConstMatrixRef<float>, const ops::Weight<float>&,
-                            MatrixView<const float>, ConstMatrixRef<float>, MatrixRef<float>, LoraGradients<float>&, Workspace&, const Exec&);
+template void lora_forward<float>(const LoraView<float>&, const ops::Dropout&, RowWeights<float>, ConstMatrixRef<float>,
+                                  MatrixView<const float>, MatrixRef<float>, Workspace&, const Exec&);
+template void lora_backward<float>(const LoraView<float>&, const ops::Dropout&, RowWeights<float>, ConstMatrixRef<float>,
+                                   const ops::Weight<float>&, MatrixView<const float>, ConstMatrixRef<float>, MatrixRef<float>,
+                                   LoraGradients<float>&, Workspace&, const Exec&);
 template void dora_refresh<float>(const LoraView<float>&, const ops::Weight<float>&, const Exec&);
 template Vector<float> row_norms<float>(const ops::Weight<float>&, Index, Index);
 template Matrix<float> lora_change<float>(const LoraView<float>&, const ops::Weight<float>&, const Exec&);
 template void lora_merge<float>(const LoraView<float>&, MatrixView<float>, const Exec&);
-template void lora_forward<double>(const LoraView<double>&, const ops::Dropout&, RowWeights<double>, ConstMatrixRef<double>, MatrixView<const double>, MatrixRef<double>,
-                           Workspace&, const Exec&);
-template void lora_backward<double>(const LoraView<double>&, const ops::Dropout&, RowWeights<double>, ConstMatrixRef<double>, const ops::Weight<double>&,
-                            MatrixView<const double>, ConstMatrixRef<double>, MatrixRef<double>, LoraGradients<double>&, Workspace&, const Exec&);
+template void lora_forward<double>(const LoraView<double>&, const ops::Dropout&, RowWeights<double>, ConstMatrixRef<double>,
+                                   MatrixView<const double>, MatrixRef<double>, Workspace&, const Exec&);
+template void lora_backward<double>(const LoraView<double>&, const ops::Dropout&, RowWeights<double>, ConstMatrixRef<double>,
+                                    const ops::Weight<double>&, MatrixView<const double>, ConstMatrixRef<double>, MatrixRef<double>,
+                                    LoraGradients<double>&, Workspace&, const Exec&);
 template void dora_refresh<double>(const LoraView<double>&, const ops::Weight<double>&, const Exec&);
 template Vector<double> row_norms<double>(const ops::Weight<double>&, Index, Index);
 template Matrix<double> lora_change<double>(const LoraView<double>&, const ops::Weight<double>&, const Exec&);

@@ -28,8 +28,8 @@ struct Setting {
   double weight = 1;
   Kernels kernels = Kernels::fused;
   std::string name() const {
-    return std::string(dora ? "DoRA" : "LoRA") + ", dropout " + std::to_string(dropout) + ", row weights " + (row_weights ? "yes" : "no") + ", " +
-           base_name(base) + ", weight " + std::to_string(weight) + (kernels == Kernels::fused ? "" : ", reference");
+    return std::string(dora ? "DoRA" : "LoRA") + ", dropout " + std::to_string(dropout) + ", row weights " + (row_weights ? "yes" : "no") +
+           ", " + base_name(base) + ", weight " + std::to_string(weight) + (kernels == Kernels::fused ? "" : ", reference");
   }
 };
 
@@ -103,7 +103,8 @@ struct Rig {
       for (Index o = 0; o < O; ++o) {
         const Vector<double> change = static_cast<double>(lora.scale) * B.row(o) * A;
         const double c = setting.dora ? static_cast<double>(m(0, o)) / (W.row(lora.row_begin + o) + change).norm() : 1;
-        const double w = static_cast<double>(rows.empty() ? lora.weight : rows[static_cast<std::size_t>(n)]), below = u(n, lora.row_begin + o);
+        const double w = static_cast<double>(rows.empty() ? lora.weight : rows[static_cast<std::size_t>(n)]),
+                     below = u(n, lora.row_begin + o);
         y(n, lora.row_begin + o) = below + w * (c * (below + change.dot(dropped.row(n))) - below);
       }
     }
@@ -127,10 +128,12 @@ Gradients<S> backward(Rig<S>& rig, const Matrix<S>& dy) {
       for (Index o = 0; o < rig.O; ++o) through(n, rig.lora.row_begin + o) *= 1 + w * (rig.m(0, o) / rig.lora.norms->norm[o] - 1);
     }
   }
-  Gradients<S> g{Matrix<S>::Zero(rig.r, rig.I), Matrix<S>::Zero(rig.O, rig.r), Matrix<S>::Zero(1, rig.setting.dora ? rig.O : 0), Matrix<S>(rig.N, rig.I)};
+  Gradients<S> g{Matrix<S>::Zero(rig.r, rig.I), Matrix<S>::Zero(rig.O, rig.r), Matrix<S>::Zero(1, rig.setting.dora ? rig.O : 0),
+                 Matrix<S>(rig.N, rig.I)};
   ops::linear_backward_input<S>(through, rig.weight, g.x, rig.exec);
   LoraGradients<S> views{view(g.a), view(g.b), rig.setting.dora ? view(g.m) : MatrixView<S>{}};
-  lora_backward<S>(rig.lora, rig.dropout, rig.rows, rig.x, rig.weight, {u.data(), u.rows(), u.cols()}, dy, g.x, views, rig.workspace, rig.exec);
+  lora_backward<S>(rig.lora, rig.dropout, rig.rows, rig.x, rig.weight, {u.data(), u.rows(), u.cols()}, dy, g.x, views, rig.workspace,
+                   rig.exec);
   return g;
 }
 
@@ -189,7 +192,7 @@ TEST_CASE("lora: scale is α/r, with rank stabilisation α/√r") {
 
 TEST_CASE_TEMPLATE("lora: by hand", S, float, double) {
   Small<S> lora(false);
-  CHECK(lora.forward() == Matrix<S>{{7, 17}, {3, 5}});                // low = 3, 1; u + 2·low·{1, 1.5}
+  CHECK(lora.forward() == Matrix<S>{{7, 17}, {3, 5}});                 // low = 3, 1; u + 2·low·{1, 1.5}
   CHECK(lora.forward({S(0), S(0.5)}) == Matrix<S>{{1, 8}, {2, 3.5}});  // the first row as if there were no adapter
   CHECK(lora_change<S>(lora.lora, view(lora.w), {}) == Matrix<S>{{2, 4}, {3, 6}});
   lora.lora.weight = S(0.5);
@@ -200,9 +203,9 @@ TEST_CASE_TEMPLATE("lora: by hand", S, float, double) {
   lora.lora.weight = 1;
   Matrix<S> da{{0, 0}}, db{{0}, {0}}, dm, dx{{0, 0}, {0, 0}};
   lora.backward(da, db, dm, dx, Matrix<S>{{1, 0}, {0, 2}});
-  CHECK(db == Matrix<S>{{6}, {4}});           // 2·(1·3), 2·(2·1)
-  CHECK(da == Matrix<S>{{8, 2}});             // dlow = 2·1·1, 2·2·1.5: 2·{1, 1} + 6·{1, 0}
-  CHECK(dx == Matrix<S>{{2, 4}, {6, 12}});    // dlow·A
+  CHECK(db == Matrix<S>{{6}, {4}});         // 2·(1·3), 2·(2·1)
+  CHECK(da == Matrix<S>{{8, 2}});           // dlow = 2·1·1, 2·2·1.5: 2·{1, 1} + 6·{1, 0}
+  CHECK(dx == Matrix<S>{{2, 4}, {6, 12}});  // dlow·A
 }
 
 TEST_CASE_TEMPLATE("dora: by hand", S, float, double) {
@@ -318,7 +321,8 @@ TEST_CASE_TEMPLATE("lora: gradients accumulate, and what is frozen is left out",
       if (trained & 1) views.a = view(da);
       if (trained & 2) views.b = view(db);
       if (dora && (trained & 4)) views.magnitude = view(dm);
-      lora_backward<S>(rig.lora, rig.dropout, rig.rows, rig.x, rig.weight, {u.data(), u.rows(), u.cols()}, dy, dx, views, rig.workspace, rig.exec);
+      lora_backward<S>(rig.lora, rig.dropout, rig.rows, rig.x, rig.weight, {u.data(), u.rows(), u.cols()}, dy, dx, views, rig.workspace,
+                       rig.exec);
       INFO(rig.setting.name(), ", trained ", trained);
       const auto added = [&](const Matrix<S>& now, double before, const Matrix<S>& gradient, bool on) {
         const Matrix<S> start = Matrix<S>::Constant(now.rows(), now.cols(), S(before));
@@ -361,7 +365,8 @@ TEST_CASE_TEMPLATE("lora: merged equals unmerged", S, float, double) {
   MESSAGE("worst difference over the largest output ", worst);
 }
 
-TEST_CASE_TEMPLATE("lora: while decoding, a row gets the same bits alone and in a batch, by the view's weight or its own", S, float, double) {
+TEST_CASE_TEMPLATE("lora: while decoding, a row gets the same bits alone and in a batch, by the view's weight or its own", S, float,
+                   double) {
   for (const bool dora : {false, true}) {
     for (const Base base : all_bases) {
       for (const double weight : {1.0, 0.37}) {
@@ -411,7 +416,8 @@ TEST_CASE_TEMPLATE("dora: a row of zeros stays one, without a NaN", S, float, do
   CHECK(y.allFinite());
   CHECK(y.col(rig.lora.row_begin + 2).cwiseAbs().maxCoeff() == 0);
   const Matrix<S> dy = Dice(17).matrix<S>(rig.N, rig.all), u = rig.base();
-  Matrix<S> da = Matrix<S>::Zero(rig.r, rig.I), db = Matrix<S>::Zero(rig.O, rig.r), dm = Matrix<S>::Zero(1, rig.O), dx = Matrix<S>::Zero(rig.N, rig.I);
+  Matrix<S> da = Matrix<S>::Zero(rig.r, rig.I), db = Matrix<S>::Zero(rig.O, rig.r), dm = Matrix<S>::Zero(1, rig.O),
+            dx = Matrix<S>::Zero(rig.N, rig.I);
   LoraGradients<S> views{view(da), view(db), view(dm)};
   lora_backward<S>(rig.lora, {}, {}, rig.x, rig.weight, {u.data(), u.rows(), u.cols()}, dy, dx, views, rig.workspace, rig.exec);
   CHECK(da.allFinite());
@@ -435,8 +441,8 @@ TEST_CASE("lora: what does not fit is said") {
   CHECK_THROWS_WITH_AS(rig.forward(), "lora: expected a weight for each of 5 rows, found 4", std::invalid_argument);
   rig.rows.clear();
   Matrix<double> y = rig.base();
-  CHECK_THROWS_WITH_AS(lora_forward<double>(rig.lora, {}, {}, rig.x, {}, y, rig.workspace, {}), "lora: DoRA needs the base's outputs, found none",
-                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(lora_forward<double>(rig.lora, {}, {}, rig.x, {}, y, rig.workspace, {}),
+                       "lora: DoRA needs the base's outputs, found none", std::invalid_argument);
   rig.lora.norms = std::make_shared<DoraNorms<double>>();
   CHECK_THROWS_WITH_AS(rig.forward(), "lora: expected norms of 6 rows from dora_refresh, found 0", std::invalid_argument);
   rig.lora.norms.reset();
