@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the golden files beside this script, or with --check makes them again and compares.
 
-    make_goldens.py            write gpt2.safetensors, llama.safetensors, muon.safetensors
+    make_goldens.py            write gpt2.safetensors, llama.safetensors, qlora.safetensors, muon.safetensors
     make_goldens.py --check    exit 0 when every tensor agrees to 1e-12 (after AdamW 1e-10), 1 when not, 77 without PyTorch
 
 What the engine is held against is PyTorch in float64: its layer_norm, gelu, softmax, cross_entropy, autograd, AdamW and
@@ -14,8 +14,9 @@ Contents of gpt2 and llama (F64 unless said otherwise):
     grad.NAME                                  d loss / d parameter
     losses, norms [5]                          the loss and the norm of all gradients before each of five AdamW steps on the same batch
     after.NAME                                 the parameters after them
-    lora.param.NAME, lora.logits, lora.loss, lora.grad.NAME   (gpt2 only) with rank-2 adapters; gradients of the adapters alone
-Contents of muon: see muon_goldens().
+    ADAPTER.param.NAME, .logits, .loss, .grad.NAME, .losses, .norms, .after.NAME   the same with an adapter, which alone is trained:
+        lora in gpt2, dora in llama; see adapter_goldens()
+Contents of qlora: see qlora_goldens(). Contents of muon: see muon_goldens().
 
 Needs python3-torch and numpy as Debian 12 has them (PyTorch 1.13).
 """
@@ -45,6 +46,7 @@ TOLERANCE_AFTER_ADAMW = 1e-10
 
 GPT2 = dict(vocab=13, context=10, layers=2, heads=2, kv_heads=2, width=8, hidden=32, llama=False)
 LLAMA = dict(vocab=13, context=10, layers=2, heads=4, kv_heads=2, width=16, hidden=24, llama=True)
+QLORA = dict(vocab=13, context=10, layers=1, heads=4, kv_heads=2, width=64, hidden=192, llama=True)  # rows of whole blocks of 64
 EPSILON = 1e-5
 ROPE_BASE = 10000.0
 
@@ -103,8 +105,17 @@ def rope(x):
     return torch.cat([turned.real, turned.imag], dim=-1)
 
 
+def adapted(weight, adapter):
+    """W with the rows that the adapter sits on changed: W + s·B·A, and with a magnitude m row o of that as m_o·V_o/|V_o| (DoRA)."""
+    begin, rows = adapter["begin"], adapter["B"].shape[0]
+    part = weight[begin : begin + rows] + adapter["scale"] * adapter["B"] @ adapter["A"]
+    if "m" in adapter:
+        part = adapter["m"][:, None] * part / part.norm(dim=1, keepdim=True)  # differentiated through the norm
+    return torch.cat([weight[:begin], part, weight[begin + rows :]])
+
+
 class Model:
-    """One of the two decoders over a dictionary of parameters; `adapters` maps a projection's name to (A, B, scale)."""
+    """One of the two decoders over a dictionary of parameters; `adapters` maps a projection's name to a list for adapted()."""
 
     def __init__(self, c, parameters, adapters=None):
         self.c, self.p, self.adapters = c, parameters, adapters or {}
@@ -115,11 +126,10 @@ class Model:
         return F.layer_norm(x, (self.c["width"],), self.p[name + ".weight"], self.p[name + ".bias"], EPSILON)
 
     def linear(self, name, x):
-        y = F.linear(x, self.p[name + ".weight"], self.p.get(name + ".bias"))
-        if name in self.adapters:
-            a, b, scale = self.adapters[name]
-            y = y + scale * F.linear(F.linear(x, a), b)
-        return y
+        weight = self.p[name + ".weight"]
+        for adapter in self.adapters.get(name, []):
+            weight = adapted(weight, adapter)
+        return F.linear(x, weight, self.p.get(name + ".bias"))
 
     def attention(self, block, x):
         heads, kv_heads, dim, length = self.c["heads"], self.c["kv_heads"], self.c["width"] // self.c["heads"], x.shape[0]
@@ -159,6 +169,8 @@ class Model:
 
 # ---------------------------------------------------------------- what is recorded
 
+CLIP = 1.0  # the largest norm of all gradients
+MAGNITUDE = ".magnitude"
 LENGTHS = [10, 7, 1]  # three sequences: as long as the context, shorter, and a single token
 
 
@@ -178,20 +190,10 @@ def leaves(tensors):
     return {name: t.clone().requires_grad_(True) for name, t in tensors.items()}
 
 
-def model_goldens(c, seed):
-    initial, batch = draw_parameters(c, seed), make_batch(c["vocab"], seed + 1)
-    out = dict(batch)
-    out.update({"param." + name: t.to(torch.float32) for name, t in initial.items()})
-
-    parameters = leaves(initial)
-    model = Model(c, parameters)
-    logits, loss = model.run(batch)
-    loss.backward()
-    out.update({"logits": logits.detach(), "loss": loss.detach()})
-    out.update({"grad." + name: p.grad.clone() for name, p in parameters.items()})
-
+def train_five_steps(parameters, model, batch):
+    """losses, norms and after.NAME of five steps of AdamW with clipping, which move the given leaves."""
     decayed = [p for p in parameters.values() if p.dim() == 2]  # matrices and embeddings
-    others = [p for p in parameters.values() if p.dim() == 1]   # gains and biases
+    others = [p for p in parameters.values() if p.dim() == 1]   # gains, biases and DoRA's magnitudes
     groups = [dict(params=decayed, weight_decay=0.1)] + ([dict(params=others, weight_decay=0.0)] if others else [])
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), eps=1e-8)
     losses, norms = [], []
@@ -199,32 +201,148 @@ def model_goldens(c, seed):
         optimizer.zero_grad()
         loss = model.run(batch)[1]
         loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0))
+        norms.append(torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP))
         losses.append(loss.detach())
         optimizer.step()
-    out.update({"losses": torch.stack(losses), "norms": torch.stack(norms)})
-    out.update({"after." + name: p.detach() for name, p in parameters.items()})
+    return {"losses": torch.stack(losses), "norms": torch.stack(norms), **{"after." + name: p.detach() for name, p in parameters.items()}}
+
+
+def trained_goldens(parameters, model, batch):
+    """All that is recorded of a model of which the given leaves are trained."""
+    logits, loss = model.run(batch)
+    loss.backward()
+    out = {"logits": logits.detach(), "loss": loss.detach()}
+    out.update({"grad." + name: p.grad.clone() for name, p in parameters.items()})
+    out.update(train_five_steps(parameters, model, batch))
     return out
 
 
-def lora_goldens(c, seed, out):
-    """Adapters of rank 2, alpha 4 on attn.qkv (one A for q, k and v) and mlp.down of each block of the model in `out`; added to `out`."""
-    rank, alpha = 2, 4.0
-    base = {name[len("param."):]: t.to(torch.float64) for name, t in out.items() if name.startswith("param.")}
+def model_goldens(c, seed):
+    initial, batch = draw_parameters(c, seed), make_batch(c["vocab"], seed + 1)
+    out = dict(batch)
+    out.update({"param." + name: t.to(torch.float32) for name, t in initial.items()})
+    parameters = leaves(initial)
+    out.update(trained_goldens(parameters, Model(c, parameters), batch))
+    return out
+
+
+def target_rows(c, target):
+    """The projection that an adapter's target is, or is a part of, and which rows of it."""
+    head_dim = c["width"] // c["heads"]
+    q, k = c["heads"] * head_dim, c["kv_heads"] * head_dim
+    parts = {"attn.q": ("attn.qkv", 0, q), "attn.k": ("attn.qkv", q, k), "attn.v": ("attn.qkv", q + k, k)}
+    if c["llama"]:
+        parts.update({"mlp.gate": ("mlp.up", 0, c["hidden"]), "mlp.up": ("mlp.up", c["hidden"], c["hidden"])})
+    return parts.get(target, (target, 0, None))
+
+
+def adapter_goldens(c, base, batch, seed, rank, scale, targets, dora=False):
+    """What is recorded of a model with frozen parameters `base` and adapters on the targets of each block: NAME is TARGET.lora_A,
+    .lora_B and, with DoRA, .magnitude, near the norms of W's rows. Gradients and steps of the adapters alone."""
     random = np.random.RandomState(seed)
-    drawn = {}
-    for i in range(c["layers"]):
-        for projection in (f"blocks.{i}.attn.qkv", f"blocks.{i}.mlp.down"):
-            outputs, inputs = base[projection + ".weight"].shape
-            drawn[projection + ".lora_A"] = draw(random, (rank, inputs))
-            drawn[projection + ".lora_B"] = draw(random, (outputs, rank))
-    out.update({"lora.param." + name: t.to(torch.float32) for name, t in drawn.items()})
+    drawn, places = {}, {}
+    for target in (f"blocks.{i}.{t}" for i in range(c["layers"]) for t in targets):
+        block, short = target.split(".", 2)[:2], target.split(".", 2)[2]
+        projection, begin, rows = target_rows(c, short)
+        projection = ".".join(block + [projection])
+        weight = base[projection + ".weight"]
+        rows = rows or weight.shape[0]
+        places[target] = (projection, begin)
+        drawn[target + ".lora_A"] = draw(random, (rank, weight.shape[1]))
+        drawn[target + ".lora_B"] = draw(random, (rows, rank))
+        if dora:
+            norms = weight[begin : begin + rows].norm(dim=1)
+            drawn[target + MAGNITUDE] = (norms * draw(random, (rows,), std=0.2, mean=1.0)).to(torch.float32).to(torch.float64)
     trained = leaves(drawn)
-    adapters = {name[: -len(".lora_A")]: (a, trained[name[:-1] + "B"], alpha / rank) for name, a in trained.items() if name.endswith("A")}
-    logits, loss = Model(c, base, adapters).run(out)
-    loss.backward()
-    out.update({"lora.logits": logits.detach(), "lora.loss": loss.detach()})
-    out.update({"lora.grad." + name: t.grad for name, t in trained.items()})
+    adapters = {}
+    for target, (projection, begin) in places.items():
+        adapter = dict(begin=begin, scale=scale, A=trained[target + ".lora_A"], B=trained[target + ".lora_B"])
+        if dora:
+            adapter["m"] = trained[target + MAGNITUDE]
+        adapters.setdefault(projection, []).append(adapter)
+    out = {"param." + name: t.to(torch.float32) for name, t in drawn.items()}
+    out.update(trained_goldens(trained, Model(c, base, adapters), batch))
+    return out
+
+
+def add(out, prefix, tensors):
+    out.update({prefix + name: t for name, t in tensors.items()})
+
+
+# ---------------------------------------------------------------- quantization, from the formats' descriptions
+
+NF4_LEVELS = np.array([
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0], dtype=np.float32)  # Dettmers et al. 2023, appendix E
+
+
+def dynamic_levels():
+    """bitsandbytes' signed dynamic type of 8 bits (Dettmers 2015): for each power of ten from 1e-6 to 1 the middles of twice as many
+    equal parts of 0.1 .. 1 as for the power before, with both signs; 0; 1."""
+    levels = [0.0, 1.0]
+    for e in range(7):
+        edges = np.linspace(0.1, 1, 2**e + 1)
+        middles = (edges[:-1] + edges[1:]) / 2 * 10.0 ** (e - 6)
+        levels += list(middles) + list(-middles)
+    return np.sort(np.array(levels)).astype(np.float32)
+
+
+def nearest(levels, x):
+    return np.argmin(np.abs(x[:, None].astype(np.float64) - levels[None, :].astype(np.float64)), axis=1).astype(np.uint8)
+
+
+def quantize_nf4(weight):
+    """weight [O, I] in float32: 64 numbers a block over its largest magnitude, to the nearest level, the first of two in the high
+    nibble; the block maxima minus their mean, over the largest of 256 of them, to the nearest of the dynamic levels. Returns the
+    tensors to store, and what the codes stand for, in float64."""
+    x = weight.numpy().astype(np.float32).reshape(-1, 64)
+    absmax = np.abs(x).max(axis=1)
+    codes = nearest(NF4_LEVELS, (x / absmax[:, None]).ravel()).reshape(-1, 64)
+    offset = np.float32(absmax.astype(np.float64).mean())
+    differences = absmax - offset
+    group = np.arange(len(absmax)) // 256
+    maxima = np.array([np.abs(differences[group == g]).max() for g in range(group[-1] + 1)], dtype=np.float32)
+    levels = dynamic_levels()
+    absmax_codes = nearest(levels, differences / maxima[group])
+    restored = levels[absmax_codes] * maxima[group] + offset  # each operation in float32
+    assert restored.dtype == np.float32 and (restored > 0).all()
+    values = NF4_LEVELS[codes].astype(np.float64) * restored[:, None].astype(np.float64)
+    stored = {"blocks": codes[:, 0::2] << 4 | codes[:, 1::2], "absmax": absmax_codes, "group_maximum": maxima, "offset": offset.reshape(1)}
+    return {name: torch.tensor(t) for name, t in stored.items()}, torch.tensor(values.reshape(weight.shape))
+
+
+def quantize_q8_0(weight):
+    """weight [O, I] in float32: blocks of 32, a half-precision d = largest magnitude/127, then 32 signed bytes round(x/d)."""
+    x = weight.numpy().astype(np.float32).reshape(-1, 32)
+    d = np.abs(x).max(axis=1) / np.float32(127)
+    scaled = x / d[:, None]
+    codes = (np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))).astype(np.int8)
+    half = d.astype(np.float16)
+    blocks = np.concatenate([half.astype("<f2").view(np.uint8).reshape(-1, 2), codes.view(np.uint8)], axis=1)
+    values = half.astype(np.float64)[:, None] * codes.astype(np.float64)
+    return {"blocks": torch.tensor(blocks)}, torch.tensor(values.reshape(weight.shape))
+
+
+def qlora_goldens(c, seed):
+    """A Llama-style decoder whose linear layers are NF4 and whose embeddings q8_0, under an adapter.
+        ids, targets, starts, param.NAME                        as above; param: before quantization
+        quantized.NAME.blocks, .absmax, .group_maximum, .offset the bytes (U8, U8, F32, F32; q8_0: blocks alone)
+        logits, loss                                            of the quantized model without the adapter
+        lora.*                                                  with it, see adapter_goldens()"""
+    initial, batch = draw_parameters(c, seed), make_batch(c["vocab"], seed + 1)
+    out = dict(batch)
+    out.update({"param." + name: t.to(torch.float32) for name, t in initial.items()})
+    base = dict(initial)
+    for name, t in initial.items():
+        if t.dim() == 2:
+            stored, base[name] = (quantize_q8_0 if "embed" in name else quantize_nf4)(t)
+            add(out, f"quantized.{name}.", stored)
+    logits, loss = Model(c, base).run(batch)
+    out.update({"logits": logits, "loss": loss})
+    rank, alpha = 2, 8.0
+    add(out, "lora.", adapter_goldens(c, base, batch, seed + 2, rank, alpha / rank, ("attn.q", "attn.v", "mlp.gate", "mlp.down")))
+    return out
 
 
 def newton_schulz(x, iterations):
@@ -259,7 +377,7 @@ def muon_goldens(seed):
 
 # ---------------------------------------------------------------- files
 
-DTYPES = {torch.float64: ("F64", "<f8"), torch.float32: ("F32", "<f4"), torch.int64: ("I64", "<i8")}
+DTYPES = {torch.float64: ("F64", "<f8"), torch.float32: ("F32", "<f4"), torch.int64: ("I64", "<i8"), torch.uint8: ("U8", "u1")}
 
 
 def to_safetensors(tensors):
@@ -295,7 +413,7 @@ def differences(committed, made):
             yield f"{name}: committed {a.dtype}{list(a.shape)}, made {b.dtype}{list(b.shape)}"
             continue
         norm = lambda x: float(np.sqrt(np.sum(np.square(x.astype(np.float64)))))
-        tolerance = TOLERANCE_AFTER_ADAMW if name.startswith("after.") else TOLERANCE
+        tolerance = TOLERANCE_AFTER_ADAMW if "after." in name else TOLERANCE
         difference, total = norm(a.astype(np.float64) - b), norm(a) + norm(b)
         if not difference <= tolerance * total:
             yield f"{name}: differs by {difference / total:.2e}, at most {tolerance} expected"
@@ -306,9 +424,12 @@ def main():
         print(__doc__)
         return 2
     torch.set_num_threads(1)
-    gpt2 = model_goldens(GPT2, seed=1)
-    lora_goldens(GPT2, 3, gpt2)
-    files = {"gpt2": gpt2, "llama": model_goldens(LLAMA, seed=4), "muon": muon_goldens(seed=6)}
+    gpt2, llama = model_goldens(GPT2, seed=1), model_goldens(LLAMA, seed=4)
+    base = lambda out: {name[len("param.") :]: t.to(torch.float64) for name, t in out.items() if name.startswith("param.")}
+    add(gpt2, "lora.", adapter_goldens(GPT2, base(gpt2), gpt2, 3, rank=2, scale=4.0 / 2, targets=("attn.qkv", "mlp.down")))
+    add(llama, "dora.", adapter_goldens(LLAMA, base(llama), llama, 7, rank=3, scale=4.0 / math.sqrt(3), dora=True,  # rank-stabilised
+                                        targets=("attn.q", "attn.v", "attn.out", "mlp.gate", "mlp.down")))
+    files = {"gpt2": gpt2, "llama": llama, "qlora": qlora_goldens(QLORA, seed=8), "muon": muon_goldens(seed=6)}
     failed = False
     for name, tensors in files.items():
         path = os.path.join(FOLDER, name + ".safetensors")
@@ -324,8 +445,8 @@ def main():
             with open(path, "wb") as file:
                 file.write(raw)
             print(f"{path}: {len(raw)} bytes, {len(tensors)} tensors")
-            if "loss" in tensors:
-                print(f"  loss {tensors['loss']:.6f}, norms {tensors['norms'].tolist()}")
+            for key in (key for key in tensors if key.endswith("norms")):
+                print(f"  {key} {tensors[key].tolist()}, losses {tensors[key[:-5] + 'losses'].tolist()}")
     return 1 if failed else 0
 
 
