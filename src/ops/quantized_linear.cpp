@@ -1,31 +1,131 @@
+// Legend: N tokens (rows), I inputs, O outputs. Work is cut by shape alone, never by the number of threads.
 #include "ops/quantized_linear.hpp"
 
-#include "glassformer/ops/linear.hpp"
+#include "glassformer/ops/reference/linear.hpp"
+#include "glassformer/quantize/block.hpp"
+#include "ops/counting.hpp"
+#include "ops/gemm.hpp"
 
 namespace glassformer::ops {
 namespace {
 
-constexpr Index kTileRows = 64;  // of W at a time
+// A tile of W in floating point: as much as half of a small second-level cache holds (256 KB of floats).
+constexpr Index kTileNumbers = 65536;
+constexpr Index kUnit = 16;  // tile edges fall on the vector width of the kernels
+constexpr Index kTasks = 8;  // enough for the threads of a laptop
+
+Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
+// Rows of a tile that is `width` wide.
+Index tile_rows(Index width) { return std::max(kUnit, kTileNumbers / std::max<Index>(width, 1) / kUnit * kUnit); }
+
+// This thread's memory for a tile: allocated once, then used again by every product.
+template <class S> S* tile_memory(Index numbers) {
+  static thread_local Vector<S> memory;
+  if (memory.size() < numbers) memory.resize(numbers);
+  return memory.data();
+}
+
+// By the formula, one row of W at a time.
+template <class S> void reference_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y) {
+  Matrix<S> row(1, w.cols());
+  for (Index o = 0; o < w.rows(); ++o) {
+    dequantize<S>(*w.quantized, w.first_row + o, row);
+    reference::multiply_nt<S>(1, x, row, 0, y.middleCols(o, 1));
+  }
+}
+template <class S> void reference_nn(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y) {
+  Matrix<S> row(1, w.cols());
+  y.setZero();
+  for (Index o = 0; o < w.rows(); ++o) {
+    dequantize<S>(*w.quantized, w.first_row + o, row);
+    reference::multiply_nn<S>(1, x.middleCols(o, 1), row, 1, y);
+  }
+}
+
+// Dot products of R rows of x with one row of W: 64 numbers of W at a time, which never leave the processor's nearest memory. The order of
+// each sum depends on I alone, as in row_dot.
+template <class Format, class S, int R> void dots(const QuantizedMatrix& w, Index row, const S* x, Index ldx, S* result) {
+  constexpr Index L = 64 / static_cast<Index>(sizeof(S)), kSpan = 64;
+  using Lane = Eigen::Array<S, 1, L>;
+  using Load = Eigen::Map<const Lane>;
+  const Index row_blocks = w.cols / Format::kLength;
+  Lane sum[R][4];
+  for (int r = 0; r < R; ++r) {
+    for (auto& lane : sum[r]) lane.setZero();
+  }
+  alignas(64) S numbers[kSpan];
+  const auto add = [&](Index i, Index blocks) {
+    read_blocks<Format>(w, row * row_blocks + i / Format::kLength, blocks, numbers);
+    for (Index u = 0; u * L < blocks * Format::kLength; ++u) {
+      const Lane v = Load(numbers + u * L);
+      for (int r = 0; r < R; ++r) sum[r][u % 4] += Load(x + r * ldx + i + u * L) * v;
+    }
+  };
+  Index i = 0;
+  for (; i + kSpan <= w.cols; i += kSpan) add(i, kSpan / Format::kLength);
+  if (i < w.cols) add(i, 1);  // 32 left over
+  for (int r = 0; r < R; ++r) result[r] = ((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3])).sum();
+}
+
+template <class S> void row_exact_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
+  const Index N = x.rows(), I = w.cols(), O = w.rows();
+  const Index block = std::max<Index>(1, std::min((O + kTasks - 1) / kTasks, kTileNumbers / std::max<Index>(I, 1) + 1));
+  const int threads = N * I * O < 32768 ? 1 : exec.threads;
+  with_block_format(w.quantized->type, [&](auto format) {
+    using Format = decltype(format);
+    parallel_blocks(threads, O, block, [&](Index begin, Index end) {
+      count_linear(N, end - begin, I);
+      S sums[4];
+      for (Index o = begin; o < end; ++o) {
+        const Index row = w.first_row + o;
+        Index n = 0;
+        for (; n + 4 <= N; n += 4) {
+          dots<Format, S, 4>(*w.quantized, row, x.data() + n * x.outerStride(), x.outerStride(), sums);
+          for (int r = 0; r < 4; ++r) y(n + r, o) = sums[r];
+        }
+        for (; n < N; ++n) dots<Format, S, 1>(*w.quantized, row, x.data() + n * x.outerStride(), x.outerStride(), &y(n, o));
+      }
+    });
+  });
+}
 
 }  // namespace
 
 template <class S> void quantized_multiply_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
-  Matrix<S> tile;
-  for (Index o = 0; o < w.rows(); o += kTileRows) {
-    tile.resize(std::min(kTileRows, w.rows() - o), w.cols());
-    dequantize<S>(*w.quantized, w.first_row + o, tile);
-    multiply_nt<S>(1, x, tile, 0, y.middleCols(o, tile.rows()), exec);
-  }
+  const Index N = x.rows(), I = w.cols(), O = w.rows();
+  if (exec.kernels == Kernels::reference) return count_linear(N, O, I), reference_nt<S>(x, w, y);
+  if (exec.row_exact) return row_exact_nt<S>(x, w, y, exec);
+  // Each task turns its rows of W to floating point and multiplies with them at once.
+  const Index rows = std::min(tile_rows(I), round_up((O + kTasks - 1) / kTasks, kUnit));
+  parallel_blocks(exec.threads, O, std::max(rows, kUnit), [&](Index begin, Index end) {
+    Eigen::Map<Matrix<S>> tile(tile_memory<S>((end - begin) * I), end - begin, I);
+    dequantize<S>(*w.quantized, w.first_row + begin, tile);
+    count_linear(N, end - begin, I);
+    gemm<S>({false, true, N, end - begin, I, 1, x.data(), x.outerStride(), tile.data(), I, 0, y.data() + begin, y.outerStride()});
+  });
 }
 
 template <class S> void quantized_multiply_nn(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
-  Matrix<S> tile;
-  y.setZero();
-  for (Index o = 0; o < w.rows(); o += kTileRows) {
-    tile.resize(std::min(kTileRows, w.rows() - o), w.cols());
-    dequantize<S>(*w.quantized, w.first_row + o, tile);
-    multiply_nn<S>(1, x.middleCols(o, tile.rows()), tile, 1, y, exec);
-  }
+  const Index N = x.rows(), I = w.cols(), O = w.rows();
+  if (exec.kernels == Kernels::reference) return count_linear(N, I, O), reference_nn<S>(x, w, y);
+  if (O == 0) return y.setZero(), void();
+  with_block_format(w.quantized->type, [&](auto format) {
+    using Format = decltype(format);
+    // Each task has columns of y to itself, whole blocks of W wide, and adds up tile after tile in order.
+    const Index width = round_up((I + kTasks - 1) / kTasks, 2 * Format::kLength), rows = tile_rows(width), row_blocks = I / Format::kLength;
+    parallel_blocks(exec.threads, I, std::max<Index>(width, 1), [&](Index begin, Index end) {
+      const Index columns = end - begin;
+      S* tile = tile_memory<S>(rows * columns);
+      for (Index o = 0; o < O; o += rows) {
+        const Index k = std::min(rows, O - o);
+        for (Index r = 0; r < k; ++r) {
+          read_blocks<Format>(*w.quantized, (w.first_row + o + r) * row_blocks + begin / Format::kLength, columns / Format::kLength, tile + r * columns);
+        }
+        count_linear(N, columns, k);
+        gemm<S>({false, false, N, columns, k, 1, x.data() + o, x.outerStride(), tile, columns, S(o > 0), y.data() + begin, y.outerStride()});
+      }
+    });
+  });
 }
 
 template void quantized_multiply_nt<float>(ConstMatrixRef<float>, const Weight<float>&, MatrixRef<float>, const Exec&);

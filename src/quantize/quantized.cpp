@@ -162,13 +162,7 @@ template <class S> void dequantize(const QuantizedMatrix& w, Index begin, Matrix
   with_block_format(w.type, [&](auto format) {
     const Index row_blocks = w.cols / format.kLength;
     for (Index n = 0; n < y.rows(); ++n) {
-      for (Index b = 0; b < row_blocks; ++b) {
-        const Index j = (begin + n) * row_blocks + b;
-        const S scale = static_cast<S>(format.scale(w, j));
-        S* numbers = y.data() + n * y.outerStride() + b * format.kLength;
-        format.steps(w.blocks.data() + j * format.kBytes, numbers);
-        for (Index i = 0; i < format.kLength; ++i) numbers[i] *= scale;
-      }
+      read_blocks<decltype(format)>(w, (begin + n) * row_blocks, row_blocks, y.data() + n * y.outerStride());
     }
   });
 }

@@ -8,13 +8,10 @@
 namespace glassformer {
 
 inline float f16_to_float(std::uint16_t h) {
-  const std::uint32_t sign = (h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 1023u;
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;  // zero and subnormal numbers
-    return sign ? -magnitude : magnitude;
-  }
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | mantissa << 13);  // infinity, NaN
-  return std::bit_cast<float>(sign | (exponent + 127 - 15) << 23 | mantissa << 13);
+  const std::uint32_t sign = (h & 0x8000u) << 16, magnitude = (h & 0x7fffu) << 13;
+  if (magnitude >= 0x0f800000u) return std::bit_cast<float>(sign | 0x7f800000u | magnitude);  // infinity, NaN
+  // As a float the bits say 2^112 times too little (biases 15 and 127), zero and subnormal numbers included.
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f));
 }
 
 // Magnitudes of 65520 and above become infinity.
