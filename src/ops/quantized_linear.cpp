@@ -53,17 +53,19 @@ template <class Format, class S, int R> void dots(const QuantizedMatrix& w, Inde
   for (int r = 0; r < R; ++r) {
     for (auto& lane : sum[r]) lane.setZero();
   }
-  alignas(64) S numbers[kSpan];
-  const auto add = [&](Index i, Index blocks) {
-    read_blocks<Format>(w, row * row_blocks + i / Format::kLength, blocks, numbers);
-    for (Index u = 0; u * L < blocks * Format::kLength; ++u) {
+  const auto add = [&](Index i, auto blocks) {
+    alignas(64) S numbers[blocks * Format::kLength];
+    for (Index b = 0; b < blocks; ++b) read_block<Format>(w, row * row_blocks + i / Format::kLength + b, numbers + b * Format::kLength);
+    for (Index u = 0; u < blocks * Format::kLength / L; ++u) {
       const Lane v = Load(numbers + u * L);
       for (int r = 0; r < R; ++r) sum[r][u % 4] += Load(x + r * ldx + i + u * L) * v;
     }
   };
   Index i = 0;
-  for (; i + kSpan <= w.cols; i += kSpan) add(i, kSpan / Format::kLength);
-  if (i < w.cols) add(i, 1);  // 32 left over
+  for (; i + kSpan <= w.cols; i += kSpan) add(i, std::integral_constant<Index, kSpan / Format::kLength>{});
+  if constexpr (Format::kLength < kSpan) {
+    if (i < w.cols) add(i, std::integral_constant<Index, 1>{});  // 32 left over
+  }
   for (int r = 0; r < R; ++r) result[r] = ((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3])).sum();
 }
 
@@ -119,7 +121,8 @@ template <class S> void quantized_multiply_nn(ConstMatrixRef<S> x, const Weight<
       for (Index o = 0; o < O; o += rows) {
         const Index k = std::min(rows, O - o);
         for (Index r = 0; r < k; ++r) {
-          read_blocks<Format>(*w.quantized, (w.first_row + o + r) * row_blocks + begin / Format::kLength, columns / Format::kLength, tile + r * columns);
+          const Index first = (w.first_row + o + r) * row_blocks + begin / Format::kLength;
+          for (Index b = 0; b < columns / Format::kLength; ++b) read_block<Format>(*w.quantized, first + b, tile + r * columns + b * Format::kLength);
         }
         count_linear(N, columns, k);
         gemm<S>({false, false, N, columns, k, 1, x.data() + o, x.outerStride(), tile, columns, S(o > 0), y.data() + begin, y.outerStride()});

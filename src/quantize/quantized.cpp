@@ -162,7 +162,8 @@ template <class S> void dequantize(const QuantizedMatrix& w, Index begin, Matrix
   with_block_format(w.type, [&](auto format) {
     const Index row_blocks = w.cols / format.kLength;
     for (Index n = 0; n < y.rows(); ++n) {
-      read_blocks<decltype(format)>(w, (begin + n) * row_blocks, row_blocks, y.data() + n * y.outerStride());
+      S* numbers = y.data() + n * y.outerStride();
+      for (Index b = 0; b < row_blocks; ++b) read_block<decltype(format)>(w, (begin + n) * row_blocks + b, numbers + b * format.kLength);
     }
   });
 }

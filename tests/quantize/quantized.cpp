@@ -51,7 +51,6 @@ TEST_CASE("the error on normal weights: q4_0 0.086, nf4 0.092, int4 0.108 of the
   for (const QuantizedType type : kTypes) {
     const QuantizedMatrix w = quantize(type, x);
     rmse[static_cast<int>(type)] = relative_rmse(x, w);
-    MESSAGE(std::string(quantized_name(type)), ": ", rmse[static_cast<int>(type)], " at ", 8.0 * static_cast<double>(w.bytes()) / static_cast<double>(x.size()), " bits");
   }
   const auto [q8_0, q4_0, int4, nf4] = rmse;
   CHECK(std::abs(q4_0 / 0.086 - 1) < 0.03);

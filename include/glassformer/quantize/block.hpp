@@ -6,6 +6,7 @@
 
 #include "glassformer/core/half.hpp"
 #include "glassformer/quantize/quantized.hpp"
+#include "glassformer/quantize/widen.hpp"
 
 namespace glassformer {
 
@@ -16,88 +17,67 @@ inline float nf4_absmax(const QuantizedMatrix& w, Index j) {
   return static_cast<float>(static_cast<double>(dynamic_levels()[w.absmax[b]]) * w.group_maximum[b / 256] + static_cast<double>(w.offset));
 }
 
-// How a format lays out a block. steps() writes kLength numbers, in order.
-template <QuantizedType> struct BlockFormat;
-
-namespace detail {
-inline float block_f16(const std::byte* block) {
+inline float f16_scale(const std::byte* block) {
   std::uint16_t bits;
   std::memcpy(&bits, block, 2);
   return f16_to_float(bits);
 }
-inline int low_nibble(std::byte b) { return static_cast<int>(b) & 15; }
-inline int high_nibble(std::byte b) { return static_cast<int>(b) >> 4; }
 
-// step = level[code] for 64 codes of nf4
-template <class S> void look_up(const std::uint8_t* code, S* step) {
-  const std::array<float, 16>& level = nf4_levels();
-  for (Index i = 0; i < 64; ++i) step[i] = static_cast<S>(level[code[i]]);
-}
-#if defined(__AVX512F__) && !defined(__clang__)
-// The 16 levels fill one register, which one instruction indexes (four times as fast, measured); clang has no such builtin.
-inline void look_up(const std::uint8_t* code, float* step) {
-  typedef float Levels __attribute__((vector_size(64)));
-  typedef std::int32_t Codes __attribute__((vector_size(64)));
-  Levels level;
-  std::memcpy(&level, nf4_levels().data(), 64);
-  std::int32_t wide[64];
-  for (Index i = 0; i < 64; ++i) wide[i] = code[i];
-  for (Index i = 0; i < 64; i += 16) {
-    Codes index;
-    std::memcpy(&index, wide + i, 64);
-    const Levels found = __builtin_shuffle(level, index);
-    std::memcpy(step + i, &found, 64);
-  }
-}
-#endif
-}  // namespace detail
+// How a format lays out a block. steps() writes kLength numbers, in order.
+template <QuantizedType> struct BlockFormat;
 
 template <> struct BlockFormat<QuantizedType::q8_0> {
   static constexpr Index kLength = 32, kBytes = 34;
-  static float scale(const QuantizedMatrix& w, Index j) { return detail::block_f16(w.blocks.data() + j * kBytes); }
-  template <class S> static void steps(const std::byte* block, S* step) {
-    for (Index i = 0; i < 32; ++i) step[i] = static_cast<S>(static_cast<std::int8_t>(block[2 + i]));
+  static float scale(const QuantizedMatrix& w, Index j) { return f16_scale(w.blocks.data() + j * kBytes); }
+  template <class S> static inline void steps(const std::byte* block, S* step) {
+    detail::widen(detail::load_codes(block + 2), step);
+    detail::widen(detail::load_codes(block + 18), step + 16);
   }
 };
 
 template <> struct BlockFormat<QuantizedType::q4_0> {
   static constexpr Index kLength = 32, kBytes = 18;
-  static float scale(const QuantizedMatrix& w, Index j) { return detail::block_f16(w.blocks.data() + j * kBytes); }
-  template <class S> static void steps(const std::byte* block, S* step) {
-    for (Index i = 0; i < 16; ++i) step[i] = static_cast<S>(detail::low_nibble(block[2 + i]) - 8);
-    for (Index i = 0; i < 16; ++i) step[i + 16] = static_cast<S>(detail::high_nibble(block[2 + i]) - 8);
+  static float scale(const QuantizedMatrix& w, Index j) { return f16_scale(w.blocks.data() + j * kBytes); }
+  template <class S> static inline void steps(const std::byte* block, S* step) {
+    const detail::Codes packed = detail::load_codes(block + 2);
+    detail::widen(detail::low_nibbles(packed) - 8, step);
+    detail::widen(detail::high_nibbles(packed) - 8, step + 16);
   }
 };
 
 template <> struct BlockFormat<QuantizedType::int4> {
   static constexpr Index kLength = 64, kBytes = 34;
-  static float scale(const QuantizedMatrix& w, Index j) { return detail::block_f16(w.blocks.data() + j * kBytes); }
-  template <class S> static void steps(const std::byte* block, S* step) {
-    for (Index i = 0; i < 32; ++i) step[i] = static_cast<S>(detail::low_nibble(block[2 + i]) - 8);
-    for (Index i = 0; i < 32; ++i) step[i + 32] = static_cast<S>(detail::high_nibble(block[2 + i]) - 8);
+  static float scale(const QuantizedMatrix& w, Index j) { return f16_scale(w.blocks.data() + j * kBytes); }
+  template <class S> static inline void steps(const std::byte* block, S* step) {
+    const detail::Codes first = detail::load_codes(block + 2), second = detail::load_codes(block + 18);
+    detail::widen(detail::low_nibbles(first) - 8, step);
+    detail::widen(detail::low_nibbles(second) - 8, step + 16);
+    detail::widen(detail::high_nibbles(first) - 8, step + 32);
+    detail::widen(detail::high_nibbles(second) - 8, step + 48);
   }
 };
 
 template <> struct BlockFormat<QuantizedType::nf4> {
   static constexpr Index kLength = 64, kBytes = 32;
   static float scale(const QuantizedMatrix& w, Index j) { return nf4_absmax(w, j); }
-  template <class S> static void steps(const std::byte* block, S* step) {
-    std::uint8_t code[64];
-    for (Index i = 0; i < 32; ++i) {
-      code[2 * i] = static_cast<std::uint8_t>(detail::high_nibble(block[i]));
-      code[2 * i + 1] = static_cast<std::uint8_t>(detail::low_nibble(block[i]));
-    }
-    detail::look_up(code, step);
+  template <class S> static inline void steps(const std::byte* block, S* step) {
+    pairs(detail::load_codes(block), step);
+    pairs(detail::load_codes(block + 16), step + 32);
+  }
+
+ private:
+  template <class S> static inline void pairs(detail::Codes packed, S* step) {
+    const detail::Codes low = detail::low_nibbles(packed), high = detail::high_nibbles(packed);
+    detail::look_up(__builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), nf4_levels(), step);
+    detail::look_up(__builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), nf4_levels(), step + 16);
   }
 };
 
-// Blocks [first, first + count) of the matrix, which lie in one row, as numbers: scale·step.
-template <class Format, class S> void read_blocks(const QuantizedMatrix& w, Index first, Index count, S* x) {
-  for (Index j = first; j < first + count; ++j, x += Format::kLength) {
-    const S scale = static_cast<S>(Format::scale(w, j));
-    Format::steps(w.blocks.data() + j * Format::kBytes, x);
-    for (Index i = 0; i < Format::kLength; ++i) x[i] *= scale;
-  }
+// Block j of the matrix as numbers: scale·step.
+template <class Format, class S> inline void read_block(const QuantizedMatrix& w, Index j, S* x) {
+  const S scale = static_cast<S>(Format::scale(w, j));
+  Format::steps(w.blocks.data() + j * Format::kBytes, x);
+  for (Index i = 0; i < Format::kLength; i += 32) Eigen::Map<Eigen::Array<S, 1, 32>>(x + i) *= scale;  // short enough to stay in registers
 }
 
 // Calls f with the BlockFormat of a type that is known when the program runs: f(BlockFormat<QuantizedType::nf4>{})

@@ -27,11 +27,16 @@ Expected<QuantizedType> quantized_named(std::string_view);
 Index block_length(QuantizedType);  // numbers that share a scale: 32 or 64
 Index block_bytes(QuantizedType);   // in `blocks`: 34, 18, 34, 32
 
+namespace detail {
+extern const std::array<float, 16> kNf4Levels;
+extern const std::array<float, 256> kDynamicLevels;
+}  // namespace detail
+
 // The 16 levels of NF4, ascending: quantiles of a normal distribution, −1 … 1, with an exact zero.
-const std::array<float, 16>& nf4_levels();
+inline const std::array<float, 16>& nf4_levels() { return detail::kNf4Levels; }
 // The 256 values of bitsandbytes' dynamic 8-bit type, ascending, −0.99… … 1: what absmax − offset, divided by its group's maximum, is
 // rounded to.
-const std::array<float, 256>& dynamic_levels();
+inline const std::array<float, 256>& dynamic_levels() { return detail::kDynamicLevels; }
 
 struct QuantizedMatrix {
   QuantizedType type = QuantizedType::q8_0;
