@@ -17,6 +17,25 @@ void put(const Options& o, const char* name, E& value) {
 
 }  // namespace
 
+void declare_rope_options(Options& o) {
+  o.choice("rope-scaling", names<RopeScaling>(), "how RoPE is changed for a context longer than the trained one");
+  o.real("rope-factor", {}, 1, 1e6, "how many times as long");
+  o.integer("rope-original-context", {}, 1, "tokens of the context that was trained on, which the two yarns read");
+}
+
+RopeStretch rope_options(const Options& o, RopeStretch s) {
+  if (o.given("rope-scaling")) {
+    s.scaling = checked(choice_named<RopeScaling>(o.text("rope-scaling")));
+    if (s.scaling == RopeScaling::none) s.factor = 1;
+  }
+  require_usage(s.scaling != RopeScaling::none || !o.given("rope-factor"), "--rope-factor: expected --rope-scaling beside it, found none");
+  require_usage(is_yarn(s) || !o.given("rope-original-context"), "--rope-original-context: expected --rope-scaling yarn or yarn-pairs beside it, found {}",
+                choice_name(s.scaling));
+  s.factor = o.real_or("rope-factor", s.factor);
+  s.trained_context = o.integer_or("rope-original-context", s.trained_context);
+  return s;
+}
+
 void declare_model_options(Options& o, const std::string& standards) {
   o.group("Model (" + standards + ")");
   o.integer("layers", {}, 1, "blocks");
@@ -28,6 +47,7 @@ void declare_model_options(Options& o, const std::string& standards) {
   o.integer("context", {}, 1, "tokens of a sequence");
   o.choice("position", names<Position>(), "how a token knows its place");
   o.positive("rope-base", {}, "RoPE's base of wavelengths");
+  declare_rope_options(o);
   o.choice("norm", names<ops::Norm>(), "normalisation");
   o.choice("placement", names<NormPlacement>(), "normalisation before or after each part");
   o.choice("mlp", names<Mlp>(), "the position-wise network");
@@ -54,6 +74,7 @@ ModelConfig model_options(const Options& o, ModelConfig c) {
   put(o, "placement", c.placement);
   put(o, "mlp", c.mlp);
   c.rope_base = o.real_or("rope-base", c.rope_base);
+  c.rope_stretch = rope_options(o, c.rope_stretch);
   c.bias = o.toggled("bias").value_or(c.bias);
   c.norm_bias = o.toggled("norm-bias").value_or(c.norm_bias);
   c.tied = o.toggled("tied").value_or(c.tied);

@@ -1,4 +1,6 @@
 // config.json of the three families, both ways.
+#include <cmath>
+
 #include "glassformer/io/model_directory.hpp"
 #include "io/json_fields.hpp"
 
@@ -9,6 +11,7 @@ using io::JsonFields;
 using Json = JsonFields::Json;
 
 constexpr Index kMostContext = Index(1) << 21, kMostWidth = Index(1) << 20, kMostVocab = Index(1) << 26;
+constexpr double kMostBase = 1e12, kMostStretch = 1e6;  // of RoPE
 
 Json id_or_null(Token id) { return id < 0 ? Json(nullptr) : Json(id); }
 
@@ -43,6 +46,27 @@ Json gpt2_json(const ModelConfig& c) {
   return json;
 }
 
+// The base that NTK-aware scaling computes with: b·s^(D/(D−2)). Hugging Face has no word for a fixed factor, and needs none.
+double ntk_base(double base, double factor, Index head_dim) {
+  const auto D = static_cast<double>(head_dim);
+  return base * std::pow(factor, D / (D - 2));
+}
+
+void add_rope(Json& json, const ModelConfig& c) {
+  const RopeStretch& s = c.rope_stretch;
+  json["rope_theta"] = c.rope_base;
+  json["rope_scaling"] = nullptr;
+  if (s.scaling == RopeScaling::linear) json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", s.factor}};
+  if (s.scaling == RopeScaling::yarn_pairs) {
+    json["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", s.factor}, {"original_max_position_embeddings", s.trained_context}};
+    json["rope_scaling"]["beta_fast"] = 32.0, json["rope_scaling"]["beta_slow"] = 1.0;
+  }
+  if (s.scaling == RopeScaling::ntk) {
+    json["rope_theta"] = ntk_base(c.rope_base, s.factor, c.head_dim);
+    json["glassformer_rope_base"] = c.rope_base, json["glassformer_rope_ntk_factor"] = s.factor;
+  }
+}
+
 Json llama_json(const ModelConfig& c) {
   Json json;
   json["architectures"] = {"LlamaForCausalLM"};
@@ -57,8 +81,7 @@ Json llama_json(const ModelConfig& c) {
   json["head_dim"] = c.head_dim;
   json["hidden_act"] = "silu";
   json["rms_norm_eps"] = c.norm_epsilon;
-  json["rope_theta"] = c.rope_base;
-  json["rope_scaling"] = nullptr;
+  add_rope(json, c);
   json["attention_bias"] = false;
   json["mlp_bias"] = false;
   json["initializer_range"] = c.init_std;
@@ -77,6 +100,10 @@ Json glassformer_json(const ModelConfig& c) {
   json["vocab"] = c.vocab, json["context"] = c.context, json["layers"] = c.layers, json["heads"] = c.heads;
   json["kv_heads"] = c.kv_heads, json["width"] = c.width, json["head_dim"] = c.head_dim, json["hidden"] = c.hidden;
   json["position"] = choice_name(c.position), json["rope_base"] = c.rope_base;
+  if (c.rope_stretch.scaling != RopeScaling::none) {
+    json["rope_scaling"] = choice_name(c.rope_stretch.scaling), json["rope_factor"] = c.rope_stretch.factor;
+    json["rope_original_context"] = c.rope_stretch.trained_context;
+  }
   json["norm"] = choice_name(c.norm), json["placement"] = choice_name(c.placement), json["norm_epsilon"] = c.norm_epsilon;
   json["mlp"] = choice_name(c.mlp), json["bias"] = c.bias, json["norm_bias"] = c.norm_bias, json["tied"] = c.tied;
   json["causal"] = c.causal, json["window"] = c.window, json["dropout"] = c.dropout;
@@ -137,6 +164,46 @@ ModelConfig read_gpt2(JsonFields& f, const std::string& name, std::vector<std::s
   return c;
 }
 
+// `rope_scaling`, or newer `rope_parameters`: linear, or YaRN as its authors' code has it.
+RopeStretch read_scaling(JsonFields& f, const char* type_field, Index context) {
+  const std::string type = f.word(type_field, "default");
+  if (type == "default") return {};
+  if (type != "linear" && type != "yarn") return f.fail(type_field, "default, linear or yarn"), RopeStretch{};
+  RopeStretch s{type == "linear" ? RopeScaling::linear : RopeScaling::yarn_pairs, f.number("factor", 1, kMostStretch), 0};
+  if (type == "linear") return s;
+  s.trained_context = f.whole_or("original_max_position_embeddings", 1, kMostContext, context);
+  for (const auto& [field, value] : {std::pair{"beta_fast", 32.0}, {"beta_slow", 1.0}, {"attention_factor", rope_length(s)}}) {
+    if (std::abs(f.number_or(field, -1e9, 1e9, value) - value) > 1e-6) f.fail(field, fmt::format("{:.7g}", value));
+  }
+  for (const char* field : {"mscale", "mscale_all_dim"}) {  // DeepSeek's
+    if (f.find(field)) f.fail(field, "none");
+  }
+  only(f, "truncate", true);
+  return s;
+}
+
+void read_rope(JsonFields& f, const std::string& name, ModelConfig& c) {
+  c.rope_base = f.number_or("rope_theta", 1e-3, kMostBase, 10000);
+  for (const char* field : {"rope_parameters", "rope_scaling"}) {
+    const Json* rope = f.find(field);
+    if (!rope) continue;
+    if (!rope->is_object()) {
+      f.fail(field, "an object");
+      continue;
+    }
+    JsonFields inner(name + ": " + field, *rope);
+    c.rope_base = inner.number_or("rope_theta", 1e-3, kMostBase, c.rope_base);
+    c.rope_stretch = read_scaling(inner, rope->contains("rope_type") ? "rope_type" : "type", c.context);
+    f.adopt(inner);
+  }
+  if (!f.find("glassformer_rope_ntk_factor")) return;
+  const double base = f.number("glassformer_rope_base", 1e-3, kMostBase), factor = f.number("glassformer_rope_ntk_factor", 1, kMostStretch);
+  const double expected = ntk_base(base, factor, c.head_dim);
+  if (c.rope_stretch.scaling != RopeScaling::none || c.head_dim <= 2 || std::abs(c.rope_base / expected - 1) > 1e-9)
+    f.fail("glassformer_rope_ntk_factor", fmt::format("the factor that makes {:g} of the base {:g}, and no rope_scaling beside it", c.rope_base, base));
+  c.rope_base = base, c.rope_stretch = {RopeScaling::ntk, factor, 0};
+}
+
 ModelConfig read_llama(JsonFields& f, const std::string& name) {
   ModelConfig c;
   c.position = Position::rope, c.norm = ops::Norm::rms, c.mlp = Mlp::swiglu, c.bias = false;
@@ -156,19 +223,7 @@ ModelConfig read_llama(JsonFields& f, const std::string& name) {
   only(f, "attention_bias", false);
   only(f, "mlp_bias", false);
   only(f, "partial_rotary_factor", 1.0);
-  c.rope_base = f.number_or("rope_theta", 1e-3, 1e12, 10000);
-  for (const char* field : {"rope_parameters", "rope_scaling"}) {
-    const Json* rope = f.find(field);
-    if (!rope) continue;
-    if (!rope->is_object()) {
-      f.fail(field, "an object");
-      continue;
-    }
-    JsonFields inner(name + ": " + field, *rope);
-    c.rope_base = inner.number_or("rope_theta", 1e-3, 1e12, c.rope_base);
-    const std::string type = inner.word(rope->contains("rope_type") ? "rope_type" : "type", "default");
-    if (type != "default" || !inner.error().empty()) f.fail(field, "no scaling of RoPE (rope_type default)");
-  }
+  read_rope(f, name, c);
   return c;
 }
 
@@ -183,7 +238,11 @@ ModelConfig read_glassformer(JsonFields& f) {
   c.head_dim = f.whole("head_dim", 0, kMostWidth);
   c.hidden = f.whole("hidden", 0, kMostWidth * 4);
   c.position = read_choice<Position>(f, "position");
-  c.rope_base = f.number("rope_base", 1e-3, 1e12);
+  c.rope_base = f.number("rope_base", 1e-3, kMostBase);
+  if (f.find("rope_scaling")) {
+    c.rope_stretch = {read_choice<RopeScaling>(f, "rope_scaling"), f.number("rope_factor", 1, kMostStretch),
+                      f.whole_or("rope_original_context", 0, kMostContext, 0)};
+  }
   c.norm = read_choice<ops::Norm>(f, "norm");
   c.placement = read_choice<NormPlacement>(f, "placement");
   c.norm_epsilon = f.number("norm_epsilon", 0, 1);
@@ -203,7 +262,8 @@ ModelFamily model_family(const ModelConfig& config) {
   if (c.placement != NormPlacement::pre || !c.causal || c.window != 0) return ModelFamily::glassformer;
   const bool gelu = c.mlp == Mlp::gelu_tanh || c.mlp == Mlp::gelu_exact, square = c.kv_heads == c.heads && c.heads * c.head_dim == c.width;
   if (c.position == Position::learned && c.norm == ops::Norm::layer && gelu && square) return ModelFamily::gpt2;
-  if (c.position == Position::rope && c.norm == ops::Norm::rms && c.mlp == Mlp::swiglu && !c.bias) return ModelFamily::llama;
+  const bool paper_yarn = c.rope_stretch.scaling == RopeScaling::yarn;  // Hugging Face's ramp is another
+  if (c.position == Position::rope && !paper_yarn && c.norm == ops::Norm::rms && c.mlp == Mlp::swiglu && !c.bias) return ModelFamily::llama;
   return ModelFamily::glassformer;
 }
 

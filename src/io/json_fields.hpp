@@ -26,6 +26,11 @@ class JsonFields {
       error_ = fmt::format("{}: {}: expected {}, found {}", name_, field, expected, found ? printable(found->dump()) : "none");
   }
 
+  // The mistake of an object inside this one.
+  void adopt(const JsonFields& inner) {
+    if (error_.empty()) error_ = inner.error_;
+  }
+
   // Each of these: the field's value; without a default (see has) the field must be there.
   Index whole(const char* field, Index least, Index most, const Index* otherwise = nullptr) {
     const Json* found = find(field);

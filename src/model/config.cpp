@@ -7,6 +7,11 @@ template <> const std::vector<Choice<Position>>& choices<Position>() {
                                                     {Position::rope, "rope"}, {Position::alibi, "alibi"}};
   return all;
 }
+template <> const std::vector<Choice<RopeScaling>>& choices<RopeScaling>() {
+  static const std::vector<Choice<RopeScaling>> all = {{RopeScaling::none, "none"}, {RopeScaling::linear, "linear"}, {RopeScaling::ntk, "ntk"},
+                                                       {RopeScaling::yarn, "yarn"}, {RopeScaling::yarn_pairs, "yarn-pairs"}};
+  return all;
+}
 template <> const std::vector<Choice<ops::Norm>>& choices<ops::Norm>() {
   static const std::vector<Choice<ops::Norm>> all = {{ops::Norm::layer, "layernorm"}, {ops::Norm::rms, "rmsnorm"}};
   return all;
@@ -49,6 +54,10 @@ ModelConfig resolved(ModelConfig c) {
   const auto positive = [](const char* name, double value) { require(value > 0 && value < 1e9, "{}: expected a positive number, found {}", name, value); };
   positive("norm-epsilon", c.norm_epsilon);
   positive("rope-base", c.rope_base);
+  validate(c.rope_stretch, c.head_dim, c.rope_base);
+  require(c.position == Position::rope || c.rope_stretch.scaling == RopeScaling::none, "rope-scaling: expected rope positions beside {}, found {}",
+          choice_name(c.rope_stretch.scaling), choice_name(c.position));
+  if (!is_yarn(c.rope_stretch)) c.rope_stretch.trained_context = 0;
   require(c.init_std >= 0 && c.init_std < 100 && c.embedding_std >= 0 && c.embedding_std < 100, "initial deviation: expected 0 to 100, found {} and {}",
           c.init_std, c.embedding_std);
   require(c.dropout >= 0 && c.dropout < 1, "dropout: expected a rate of at least 0 and below 1, found {}", c.dropout);

@@ -76,7 +76,7 @@ template <class S> Decoder<S> make_decoder(const ModelConfig& config) {
   m.config = resolved(config);
   m.arena = Arena<S>(decoder_layout(m.config));
   bind(m.config, m.arena, m);
-  if (m.config.position == Position::rope) m.rope = std::make_shared<RopeTable<S>>(rope_table<S>(m.config.context, m.config.head_dim, m.config.rope_base));
+  if (m.config.position == Position::rope) m.rope = std::make_shared<RopeTable<S>>(rope_table<S>(m.config.context, m.config.head_dim, m.config.rope_base, m.config.rope_stretch));
   for (auto& block : m.blocks) {
     block.attention.config = attention_config(m.config);
     block.attention.rope = m.rope.get();

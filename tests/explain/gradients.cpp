@@ -31,7 +31,14 @@ std::vector<Axis> axes() {
   using O = GradientCheckOptions;
   const std::vector<std::string> no_yes = {"no", "yes"};
   const std::vector<bool> both = {false, true};
-  return {axis_of("position", &ModelConfig::position),
+  Axis position = axis_of("position", &ModelConfig::position);
+  position.values.emplace_back("rope, yarn");  // q and k are made longer, too
+  position.set = [](O& o, std::size_t i) {
+    const bool yarn = i == choices<Position>().size();
+    o.config.position = yarn ? Position::rope : choices<Position>()[i].value;
+    if (yarn) o.config.rope_stretch = {RopeScaling::yarn, 4, 8};
+  };
+  return {std::move(position),
           axis_of("norm", &ModelConfig::norm),
           axis_of("placement", &ModelConfig::placement),
           axis_of("mlp", &ModelConfig::mlp),

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "glassformer/io/save.hpp"
@@ -106,6 +107,31 @@ TEST_CASE("every combination of choices survives config.json, and the family is 
   CHECK(families[static_cast<int>(ModelFamily::gpt2)] > 10);
   CHECK(families[static_cast<int>(ModelFamily::llama)] > 10);
   CHECK(families[static_cast<int>(ModelFamily::glassformer)] > 1000);
+}
+
+TEST_CASE("every scaling of RoPE survives config.json, as Hugging Face spells it where it has a word") {
+  const auto written = [](const ModelConfig& c) { return nlohmann::json::parse(config_json(c)); };
+  for (const auto& scaling : choices<RopeScaling>()) {
+    const RopeStretch stretch{scaling.value, scaling.value == RopeScaling::none ? 1 : 2.5, 7};
+    const ModelConfig llama = small_llama([&](auto& c) { c.rope_stretch = stretch; });
+    const ModelConfig gelu = small([&](auto& c) { c.position = Position::rope, c.rope_stretch = stretch; });
+    for (const ModelConfig& c : {llama, gelu}) {
+      const auto back = parse_config_json("C", config_json(c), nullptr);
+      REQUIRE_MESSAGE(back, back.error());
+      CHECK(*back == c);
+    }
+    CHECK(model_family(gelu) == ModelFamily::glassformer);
+    CHECK((model_family(llama) == ModelFamily::llama) == (scaling.value != RopeScaling::yarn));  // Hugging Face's YaRN has another ramp
+  }
+  const auto llama = [&](const RopeStretch& stretch) { return written(small_llama([&](auto& c) { c.rope_stretch = stretch; })); };
+  CHECK(llama({RopeScaling::linear, 4})["rope_scaling"] == nlohmann::json::parse(R"({"rope_type": "linear", "factor": 4.0})"));
+  CHECK(llama({RopeScaling::yarn_pairs, 4, 12})["rope_scaling"] ==
+        nlohmann::json::parse(R"({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 12, "beta_fast": 32.0, "beta_slow": 1.0})"));
+  const auto ntk = llama({RopeScaling::ntk, 4});  // only another base: 5000·4^(4/2)
+  CHECK(ntk["rope_scaling"].is_null());
+  CHECK(ntk["rope_theta"].get<double>() == doctest::Approx(80000));
+  // Who does not know our fields reads the same frequencies.
+  CHECK(rope_frequencies(4, ntk["rope_theta"].get<double>())[1] == doctest::Approx(rope_frequencies(4, 5000, {RopeScaling::ntk, 4})[1]).epsilon(1e-14));
 }
 
 TEST_CASE("models of the three families come back to the bit, in float and double") {
@@ -285,8 +311,23 @@ TEST_CASE("config.json that says something else: the field, what was expected, w
   CHECK(mentions(config_error(replaced(gpt2, "\"n_layer\": 2", "\"n_layer\": 18446744073709551615")), "n_layer: expected"));
   CHECK(mentions(config_error(replaced(gpt2, "\"n_head\": 4", "\"n_head\": 3")), "3 heads do not divide the width 16"));
   CHECK(mentions(config_error(replaced(gpt2, "gelu_new", "relu")), "activation_function: expected gelu_new or gelu, found \"relu\""));
-  CHECK(mentions(config_error(replaced(llama, "\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"yarn\"}")),
-                 "rope_scaling: expected no scaling of RoPE"));
+  const auto rope_error = [&](const char* scaling) { return config_error(replaced(llama, "\"rope_scaling\": null", fmt::format("\"rope_scaling\": {}", scaling))); };
+  CHECK(rope_error("4") == "C: rope_scaling: expected an object, found 4");
+  CHECK(rope_error(R"({"rope_type": "dynamic", "factor": 2})") == "C: rope_scaling: rope_type: expected default, linear or yarn, found \"dynamic\"");
+  CHECK(rope_error(R"({"type": "llama3", "factor": 2})") == "C: rope_scaling: type: expected default, linear or yarn, found \"llama3\"");
+  CHECK(rope_error(R"({"rope_type": "linear"})") == "C: rope_scaling: factor: expected a number from 1 to 1000000, found none");
+  CHECK(rope_error(R"({"rope_type": "linear", "factor": 0.5})") == "C: rope_scaling: factor: expected a number from 1 to 1000000, found 0.5");
+  CHECK(rope_error(R"({"rope_type": "linear", "factor": 1e999})").starts_with("C: expected"));  // no JSON
+  CHECK(rope_error(R"({"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 0})").starts_with("C: rope_scaling: original_max_position_embeddings: expected"));
+  CHECK(rope_error(R"({"rope_type": "yarn", "factor": 2, "beta_fast": 16})") == "C: rope_scaling: beta_fast: expected 32, found 16");
+  CHECK(rope_error(R"({"rope_type": "yarn", "factor": 2, "beta_slow": 2})") == "C: rope_scaling: beta_slow: expected 1, found 2");
+  CHECK(rope_error(R"({"rope_type": "yarn", "factor": 2, "attention_factor": 1.0})") == "C: rope_scaling: attention_factor: expected 1.069315, found 1.0");
+  CHECK(rope_error(R"({"rope_type": "yarn", "factor": 2, "mscale": 0.7})") == "C: rope_scaling: mscale: expected none, found 0.7");
+  CHECK(rope_error(R"({"rope_type": "yarn", "factor": 2, "truncate": false})") == "C: rope_scaling: truncate: expected true, found false");
+  CHECK(mentions(rope_error(R"(null, "glassformer_rope_base": 10000, "glassformer_rope_ntk_factor": 2)"),
+                 "glassformer_rope_ntk_factor: expected the factor that makes 5000 of the base 10000, and no rope_scaling beside it, found 2"));
+  CHECK(mentions(config_error(replaced(config_json(small([](auto& c) { c.position = Position::rope, c.rope_stretch = {RopeScaling::linear, 2}; })), "\"linear\"", "\"longrope\"")),
+                 "rope_scaling: expected one of none, linear, ntk, yarn, yarn-pairs, found \"longrope\""));
   CHECK(mentions(config_error(replaced(llama, "\"silu\"", "\"gelu\"")), "hidden_act: expected \"silu\", found \"gelu\""));
   CHECK(mentions(config_error(replaced(llama, "\"attention_bias\": false", "\"attention_bias\": true")), "attention_bias"));
   CHECK(mentions(config_error(replaced(ours, "\"alibi\"", "\"alibai\"")),
@@ -320,6 +361,18 @@ TEST_CASE("Hugging Face's own spellings") {
   CHECK(!llama->tied);
   CHECK(llama->norm_epsilon == 1e-6);
   CHECK(llama->prepend_bos);
+  const auto rope = [](const char* fields) {
+    return parse_config_json("C", fmt::format(R"({{"model_type":"llama","vocab_size":100,"hidden_size":8,"intermediate_size":20,"num_hidden_layers":1,
+      "num_attention_heads":2,"max_position_embeddings":4096,{}}})", fields), nullptr);
+  };
+  const auto linear = rope(R"("rope_theta":10000.0,"rope_scaling":{"type":"linear","factor":2.0})");
+  REQUIRE_MESSAGE(linear, linear.error());
+  CHECK(linear->rope_stretch == RopeStretch{RopeScaling::linear, 2});
+  const auto yarn = rope(R"("rope_parameters":{"rope_type":"yarn","rope_theta":1000000.0,"factor":4.0,"original_max_position_embeddings":1024,"attention_factor":1.1386294361119891})");
+  REQUIRE_MESSAGE(yarn, yarn.error());
+  CHECK(yarn->rope_base == 1000000);
+  CHECK(yarn->rope_stretch == RopeStretch{RopeScaling::yarn_pairs, 4, 1024});
+  CHECK(rope(R"("rope_scaling":{"rope_type":"yarn","factor":4.0})")->rope_stretch.trained_context == 4096);
 }
 
 TEST_CASE("a tokenizer that does not fit") {

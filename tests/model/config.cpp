@@ -34,6 +34,12 @@ TEST_CASE("config: what cannot be built is refused in one sentence that names it
       {"norm-epsilon: expected a positive number, found 0", [](ModelConfig& c) { c.norm_epsilon = 0; }},
       {"norm-epsilon: expected a positive number, found nan", [nan](ModelConfig& c) { c.norm_epsilon = nan; }},
       {"rope-base: expected a positive number, found -1", [](ModelConfig& c) { c.rope_base = -1; }},
+      {"rope-factor: expected a number from 1 to 1e+06, found 0.9", [](ModelConfig& c) { c.rope_stretch = {RopeScaling::linear, 0.9}; }},
+      {"rope-factor: expected a number from 1 to 1e+06, found nan", [nan](ModelConfig& c) { c.rope_stretch = {RopeScaling::linear, nan}; }},
+      {"rope-factor: expected a scaling of RoPE beside 2, found none", [](ModelConfig& c) { c.rope_stretch = {RopeScaling::none, 2}; }},
+      {"NTK scaling of RoPE: expected a head width above 2, found 2", [](ModelConfig& c) { c.rope_stretch = {RopeScaling::ntk, 2}, c.width = 8; }},
+      {"rope-scaling: expected rope positions beside linear, found alibi", [](ModelConfig& c) { c.position = Position::alibi, c.rope_stretch = {RopeScaling::linear, 2}; }},
+      {"YaRN: expected the context that the model was trained on, 1 to 16777216 tokens, found 0", [](ModelConfig& c) { c.rope_stretch = {RopeScaling::yarn, 2}; }},
       {"initial deviation: expected 0 to 100, found -1 and 0.02", [](ModelConfig& c) { c.init_std = -1; }},
       {"dropout: expected a rate of at least 0 and below 1, found 1", [](ModelConfig& c) { c.dropout = 1; }},
       {"dropout: expected a rate of at least 0 and below 1, found nan", [nan](ModelConfig& c) { c.dropout = nan; }},
@@ -66,12 +72,18 @@ TEST_CASE("config: zeros stand for the usual sizes, and resolving twice changes 
   CHECK(resolved(c).hidden == 0);
   c.norm = ops::Norm::rms;
   CHECK_FALSE(resolved(c).norm_bias);
+  ModelConfig stretch = tiny_config();
+  stretch.rope_stretch = {RopeScaling::linear, 2, 64};
+  CHECK(resolved(stretch).rope_stretch == RopeStretch{RopeScaling::linear, 2});  // only YaRN reads the trained context
+  stretch.rope_stretch.scaling = RopeScaling::yarn;
+  CHECK(resolved(stretch).rope_stretch.trained_context == 64);
 }
 
 TEST_CASE("config: choices and presets by name") {
   CHECK(*choice_named<Position>("alibi") == Position::alibi);
   CHECK(choice_named<Mlp>("relu").error() == "expected one of gelu, gelu-exact, swiglu, none, found relu");
   CHECK(choice_name(NormPlacement::post) == "post");
+  CHECK(choice_named<RopeScaling>("dynamic").error() == "expected one of none, linear, ntk, yarn, yarn-pairs, found dynamic");
   CHECK(model_preset("nanno").error() == "expected a preset of nano, nano-llama, stories, shakespeare, gpt2, found nanno");
   for (const std::string& name : model_preset_names()) {
     ModelConfig c = model_preset(name).value();

@@ -24,6 +24,7 @@ struct ModelConfig {
   Index hidden = 0;                // F; 0: 4·width, with SwiGLU 8/3·width rounded up to a multiple of 8
   Position position = Position::learned;
   double rope_base = 10000;
+  RopeStretch rope_stretch = {};   // RoPE for a longer context than the trained one
   ops::Norm norm = ops::Norm::layer;
   NormPlacement placement = NormPlacement::pre;
   double norm_epsilon = 1e-5;
@@ -52,7 +53,7 @@ template <class E> struct Choice {
   E value;
   const char* name;
 };
-template <class E> const std::vector<Choice<E>>& choices();  // Position, Norm, NormPlacement, Mlp
+template <class E> const std::vector<Choice<E>>& choices();  // Position, RopeScaling, Norm, NormPlacement, Mlp
 template <class E> std::string_view choice_name(E value) {
   for (const auto& c : choices<E>()) {
     if (c.value == value) return c.name;
