@@ -124,6 +124,26 @@ TEST_CASE("nf4 by hand: the nearest level, the first of two in the high nibble")
   }
 }
 
+TEST_CASE("the block of docs/quantize.md in every format") {
+  const auto check = [](QuantizedType type, std::initializer_list<double> expected, std::initializer_list<int> codes) {
+    const QuantizedMatrix w = quantize(type, row_of(64, {0.9f, -2, 0.16f, -1.2f}));
+    const Matrix<double> y = numbers<double>(w);
+    for (Index i = 0; i < 4; ++i) {
+      const auto u = static_cast<std::size_t>(i);
+      CHECK(std::abs(y(0, i) - expected.begin()[u]) < 5.1e-6);
+      const std::size_t byte = type == QuantizedType::nf4 ? u / 2 : 2 + u;
+      const int both = std::to_integer<int>(w.blocks[byte]), nibble = type == QuantizedType::nf4 && i % 2 == 0 ? both >> 4 : both & 15;
+      const int code = type == QuantizedType::q8_0 ? static_cast<std::int8_t>(both) : type == QuantizedType::int4 ? nibble - 8 : nibble;
+      CHECK(code == codes.begin()[u]);
+    }
+    CHECK(y.rightCols(60).isZero(0));
+  };
+  check(QuantizedType::q8_0, {0.89758, -1.99988, 0.15747, -1.19678}, {57, -127, 10, -76});
+  check(QuantizedType::q4_0, {1, -2, 0.25, -1.25}, {12, 0, 9, 3});
+  check(QuantizedType::int4, {0.85693, -1.99951, 0.28564, -1.14258}, {3, -7, 1, -4});
+  check(QuantizedType::nf4, {0.88142, -2, 0.15916, -1.05015}, {12, 0, 8, 2});
+}
+
 TEST_CASE("the levels of NF4 are quantiles of the normal distribution (Dettmers et al. 2023)") {
   // Evenly spaced probabilities from 1/2 to δ = 1 − (1/32 + 1/30)/2, in 8 steps above zero and 7 below it, divided by the outermost quantile.
   const auto below = [](double z) { return std::erfc(-z / std::sqrt(2.0)) / 2; };
