@@ -260,7 +260,8 @@ std::vector<AdapterCase> adapter_cases() {
   dora.targets = {"attn.q", "attn.v", "attn.out", "mlp.gate", "mlp.down"};
   LoraConfig qlora;
   qlora.rank = 2, qlora.alpha = 8, qlora.targets = {"attn.q", "attn.v", "mlp.gate", "mlp.down"};
-  return {{"gpt2", "lora.", gpt2_config(), lora}, {"llama", "dora.", llama_config(), dora}, {"qlora", "lora.", qlora_config(), qlora, true}};
+  return {
+      {"gpt2", "lora.", gpt2_config(), lora}, {"llama", "dora.", llama_config(), dora}, {"qlora", "lora.", qlora_config(), qlora, true}};
 }
 
 template <class S>
@@ -392,7 +393,8 @@ TEST_CASE("PyTorch's side quantizes to the same bytes: NF4 with double quantizat
     ++matrices;
     const std::string prefix = "quantized." + tensor.name.substr(6);
     const bool embedding = tensor.name.find("embed") != std::string::npos;
-    const QuantizedMatrix q = quantize(embedding ? QuantizedType::q8_0 : QuantizedType::nf4, Matrix<float>(goldens.at(tensor.name).cast<float>()));
+    const QuantizedMatrix q =
+        quantize(embedding ? QuantizedType::q8_0 : QuantizedType::nf4, Matrix<float>(goldens.at(tensor.name).cast<float>()));
     same(prefix + ".blocks", q.blocks.data(), q.blocks.size());
     if (embedding) continue;
     same(prefix + ".absmax", q.absmax.data(), q.absmax.size());
