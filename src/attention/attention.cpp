@@ -50,8 +50,9 @@ template <class S> void visit_turned(const AttentionConfig& c, const Pass<S>& pa
   each_row([D](const S* seen, S* key) { std::copy_n(seen, D, key); });
 }
 
-// Writes the new keys and values into the cache and returns sequences that read all keys from it. A sliding cache keeps keys
-// unrotated: `turned` is memory for a rotated copy of each sequence's keys, [G, U, D].
+// Writes the new keys and values into the cache and returns sequences that read all keys from it. Where the cache does not hold them as
+// attention reads them, the workspace gets copies [G, U, D] of this layer alone: an 8-bit cache is read in floating point, and a sliding
+// one keeps keys unrotated.
 template <class S>
 std::vector<AttentionSequence<S>> sequences_in_cache(const AttentionParams<S>& p, const Pass<S>& pass, const S* qkv, S* z) {
   const AttentionConfig& c = p.config;
@@ -63,29 +64,26 @@ std::vector<AttentionSequence<S>> sequences_in_cache(const AttentionParams<S>& p
   std::vector<S*> turned_keys;
   for (Index s = 0; s < pass.sequences(); ++s) {
     const Index begin = pass.starts[static_cast<std::size_t>(s)], T = pass.starts[static_cast<std::size_t>(s) + 1] - begin;
-    const Index slot = pass.slots[static_cast<std::size_t>(s)], length = pass.cache->length(slot), U = length + T, stride = cache.capacity * D;
-    S *keys = pass.cache->keys(pass.layer, slot), *values = pass.cache->values(pass.layer, slot);
+    const Index slot = pass.slots[static_cast<std::size_t>(s)], length = pass.cache->length(slot), U = length + T;
     for (Index t = 0; t < T; ++t) {
       const S* row = qkv + (begin + t) * at.width;
-      for (Index g = 0; g < G; ++g) {
-        std::copy_n(row + at.k + g * D, D, keys + g * stride + (length + t) * D);
-        std::copy_n(row + at.v + g * D, D, values + g * stride + (length + t) * D);
-      }
+      pass.cache->write(pass.layer, slot, length + t, row + at.k, row + at.v);
     }
-    Heads<const S> k{keys, D, stride};
+    Heads<const S> k = pass.cache->keys(pass.layer, slot, U, *pass.workspace);
+    const Heads<const S> v = pass.cache->values(pass.layer, slot, U, *pass.workspace);
     if (cache.sliding && p.rope) {
       std::vector<Index> places(static_cast<std::size_t>(U));
       std::iota(places.begin(), places.end(), Index{0});
       const MatrixView<S> turned = pass.workspace->template matrix<S>(G * U, D);
       for (Index g = 0; g < G; ++g) {
         auto head = (*turned).middleRows(g * U, U);
-        head = Eigen::Map<const Matrix<S>>(keys + g * stride, U, D);
+        head = Eigen::Map<const Matrix<S>, 0, Eigen::OuterStride<>>(k.at(0, g), U, D, Eigen::OuterStride<>(k.token_stride));
         rope_rotate<S>(*p.rope, places, 1, false, head, pass.exec);
       }
       k = {turned.data, D, U * D};
       turned_keys.push_back(turned.data);
     }
-    result.push_back({T, U, {qkv + begin * at.width + at.q, at.width, D}, k, {values, D, stride}, {z + begin * H * D, H * D, D}, nullptr});
+    result.push_back({T, U, {qkv + begin * at.width + at.q, at.width, D}, k, v, {z + begin * H * D, H * D, D}, nullptr});
   }
   if (!turned_keys.empty() && pass.wants("attn.rot_k")) visit_turned(c, pass, turned_keys);
   return result;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "glassformer/core/require.hpp"
+#include "glassformer/quantize/row.hpp"
 
 namespace glassformer {
 
@@ -17,12 +18,18 @@ template <class S> KvCache<S>::KvCache(const CacheShape& shape) : shape_(shape) 
   }
   require(shape.sinks >= 0 && shape.sinks < shape.capacity, "KV cache: expected fewer sinks than the capacity {}, found {}", shape.capacity, shape.sinks);
   length_.resize(static_cast<std::size_t>(shape.slots));
-  keys_.reset(new S[static_cast<std::size_t>(size)]);  // uninitialised: no place is read before it is written
-  values_.reset(new S[static_cast<std::size_t>(size)]);
+  for (Rows* rows : {&keys_, &values_}) {
+    if (shape.kind == CacheKind::floating) rows->numbers.resize(size);
+    if (shape.kind == CacheKind::int8) rows->codes.resize(size), rows->scales.resize(size / shape.head_dim);
+  }
 }
 
 template <class S> Index KvCache<S>::bytes() const {
-  return 2 * shape_.layers * shape_.slots * shape_.kv_heads * shape_.capacity * shape_.head_dim * static_cast<Index>(sizeof(S));
+  Index bytes = 0;
+  for (const Rows* rows : {&keys_, &values_}) {
+    bytes += rows->numbers.size() * static_cast<Index>(sizeof(S)) + rows->codes.size() + rows->scales.size() * static_cast<Index>(sizeof(float));
+  }
+  return bytes;
 }
 
 template <class S> Index& KvCache<S>::length_of(Index slot) {
@@ -37,12 +44,17 @@ template <class S> Index KvCache<S>::reserve(Index slot, Index tokens) {
   if (excess <= 0) return length;
   require(shape_.sliding, "KV cache: {} tokens and {} new ones do not fit its capacity of {}", length, tokens, shape_.capacity);
   require(excess <= length - shape_.sinks, "KV cache: {} new tokens do not fit a window of {} with {} sinks", tokens, shape_.capacity, shape_.sinks);
-  const Index D = shape_.head_dim;
+  const Index D = shape_.head_dim, kept = length - shape_.sinks - excess;
+  const auto forget = [&](auto& rows, Index first, Index width) {  // `first`: the row of place 0
+    if (rows.size() == 0) return;
+    auto* oldest = rows.data() + (first + shape_.sinks) * width;
+    std::copy_n(oldest + excess * width, kept * width, oldest);
+  };
   for (Index layer = 0; layer < shape_.layers; ++layer) {
     for (Index g = 0; g < shape_.kv_heads; ++g) {
-      for (S* rows : {keys(layer, slot), values(layer, slot)}) {
-        S* head = rows + g * shape_.capacity * D;
-        std::copy(head + (shape_.sinks + excess) * D, head + length * D, head + shape_.sinks * D);
+      for (Rows* rows : {&keys_, &values_}) {
+        const Index first = row(layer, slot, g, 0);
+        forget(rows->numbers, first, D), forget(rows->codes, first, D), forget(rows->scales, first, 1);
       }
     }
   }
@@ -60,6 +72,36 @@ template <class S> void KvCache<S>::truncate(Index slot, Index length) {
   Index& now = length_of(slot);
   require(length >= 0 && length <= now, "KV cache: cannot cut {} tokens to {}", now, length);
   now = length;
+}
+
+template <class S> void KvCache<S>::write(Index layer, Index slot, Index place, const S* keys, const S* values) {
+  const Index D = shape_.head_dim;
+  const auto one = [&](Rows& rows, Index at, const S* x) {
+    if (shape_.kind == CacheKind::floating) {
+      std::copy_n(x, D, rows.numbers.data() + at * D);
+    } else {
+      rows.scales[at] = quantize_row<S>({x, static_cast<std::size_t>(D)}, rows.codes.data() + at * D);
+    }
+  };
+  for (Index g = 0; g < shape_.kv_heads; ++g) {
+    const Index at = row(layer, slot, g, place);
+    one(keys_, at, keys + g * D);
+    one(values_, at, values + g * D);
+  }
+}
+
+template <class S>
+ops::Heads<const S> KvCache<S>::read(const Rows& rows, Index layer, Index slot, Index tokens, Workspace& workspace) const {
+  const Index D = shape_.head_dim, G = shape_.kv_heads, first = row(layer, slot, 0, 0);
+  if (shape_.kind == CacheKind::floating) return {rows.numbers.data() + first * D, D, shape_.capacity * D};
+  const MatrixView<S> copy = workspace.matrix<S>(G * tokens, D);
+  for (Index g = 0; g < G; ++g) {
+    for (Index t = 0; t < tokens; ++t) {
+      const Index at = first + g * shape_.capacity + t;
+      dequantize_row<S>(rows.scales[at], rows.codes.data() + at * D, {copy.data + (g * tokens + t) * D, static_cast<std::size_t>(D)});
+    }
+  }
+  return {copy.data, D, tokens * D};
 }
 
 template class KvCache<float>;

@@ -22,6 +22,7 @@ Options declare() {
   declare_sampling(o);
   o.group("Memory");
   o.flag("no-cache", "read everything again for each token, without the KV cache: the same text, more slowly");
+  o.choice("kv-cache", {"f32", "int8"}, "numbers of the KV cache: in 32 bits, or in 8 with one scale a token and head", "f32");
   o.choice("past-context", {"slide", "stop"}, "when the context is full: forget the oldest, or end", "slide");
   declare_what_if(o);
   o.common(kSeed | kThreads | kKernels | kJson);
@@ -38,6 +39,8 @@ GenerateOptions generate_options(const Options& o) {
   for (const std::string& s : g.stop) require_usage(!s.empty(), "--stop: expected a text, found an empty one");
   g.seed = o.seed();
   g.use_cache = !o.is_set("no-cache");
+  require_usage(g.use_cache || !o.given("kv-cache"), "--kv-cache: expected no --no-cache: then there is no cache");
+  g.cache_kind = o.text("kv-cache") == "int8" ? CacheKind::int8 : CacheKind::floating;
   g.past_context = o.text("past-context") == "stop" ? PastContext::stop : PastContext::slide;
   g.exec = o.exec();
   return g;
@@ -94,7 +97,9 @@ int sample_command(Arguments arguments) {
   for (const std::string& note : g.notes) fmt::print(stderr, "note: {}\n", note);
   fmt::print(stderr, "{} tokens ({}), {} tokens/s, prompt of {} read in {:.1f} ms{}\n", g.ids.size(),
              g.stopped_by == "length" ? "as many as asked" : "ended by " + g.stopped_by, grouped(static_cast<long long>(g.tokens_per_s())),
-             g.prompt_ids.size(), g.prefill_ms, options.use_cache ? "" : ", without the cache");
+             g.prompt_ids.size(), g.prefill_ms, !options.use_cache                          ? ", without the cache"
+             : options.cache_kind == CacheKind::int8 ? ", cached in 8 bits"
+                                                     : "");
   if (o.json()) {
     JsonLine()
         .add("prompt", std::string_view(prompt))

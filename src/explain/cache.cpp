@@ -9,6 +9,7 @@
 #include "explain/cache_run.hpp"
 #include "explain/teller.hpp"
 #include "glassformer/model/reading.hpp"
+#include "glassformer/quantize/row.hpp"
 
 namespace glassformer {
 namespace {
@@ -40,16 +41,31 @@ Matrix<float> last_logits(const Decoder<float>& m, std::span<const Token> ids, K
   return logits;
 }
 
-Matrix<double> head_of(const float* rows, Index tokens, const CacheShape& shape, Index head) {
-  return Eigen::Map<const Matrix<float>>(rows + head * shape.capacity * shape.head_dim, tokens, shape.head_dim).cast<double>();
+Matrix<double> head_of(const ops::Heads<const float>& rows, Index tokens, Index width, Index head) {
+  return Eigen::Map<const Matrix<float>>(rows.at(0, head), tokens, width).cast<double>();
 }
 
-// From the first number of the first layer to the end of the last one.
-Index bytes_between_ends(const KvCache<float>& cache) {
-  const CacheShape& c = cache.shape();
-  const Index block = c.kv_heads * c.capacity * c.head_dim;
-  const auto span = [block](const float* first, const float* last) { return static_cast<Index>(sizeof(float)) * (last + block - first); };
-  return span(cache.keys(0, 0), cache.keys(c.layers - 1, c.slots - 1)) + span(cache.values(0, 0), cache.values(c.layers - 1, c.slots - 1));
+// Σ p·(log p − log p') in nats, of the distributions of two rows of logits.
+double divergence(const Matrix<float>& logits, const Matrix<float>& others) {
+  const auto log_softmax = [](const Matrix<float>& of) -> Eigen::ArrayXd {
+    const Eigen::ArrayXd z = of.row(0).transpose().cast<double>();
+    return z - z.maxCoeff() - std::log((z - z.maxCoeff()).exp().sum());
+  };
+  const Eigen::ArrayXd p = log_softmax(logits);
+  return (p.exp() * (p - log_softmax(others))).sum();
+}
+
+// The last token's key of a head, as an 8-bit cache keeps it.
+RoundedRow rounded_row(const Matrix<double>& rows) {
+  const Vector<float> x = rows.bottomRows(1).cast<float>();
+  Vector<float> back(x.size());
+  std::vector<std::int8_t> codes(static_cast<std::size_t>(x.size()));
+  RoundedRow row;
+  row.scale = quantize_row<float>({x.data(), codes.size()}, codes.data());
+  dequantize_row<float>(static_cast<float>(row.scale), codes.data(), {back.data(), codes.size()});
+  row.x = x.cast<double>(), row.back = back.cast<double>();
+  row.codes.assign(codes.begin(), codes.end());
+  return row;
 }
 
 void check_question(const Decoder<float>& m, const ExplainedText& text, const CacheQuestion& q) {
@@ -77,6 +93,7 @@ CacheRun run_cache(const Decoder<float>& m, const ExplainedText& text, const Cac
   check_question(m, text, q);
   CacheRun run{.text = text, .prompt = static_cast<Index>(text.ids.size())};
   run.cache = std::make_unique<KvCache<float>>(make_cache(m, 1));
+  KvCache<float> in_8_bits = make_cache(m, 1, 0, false, 0, CacheKind::int8);
   Exec decoding = q.exec;
   decoding.row_exact = true;
   std::vector<Token>& ids = run.text.ids;
@@ -90,6 +107,9 @@ CacheRun run_cache(const Decoder<float>& m, const ExplainedText& text, const Cac
     step.computed = with.rows, step.computed_without = without.rows;
     step.difference = (cached - afresh).cwiseAbs().maxCoeff(), step.size = cached.cwiseAbs().maxCoeff();
     step.same_choice = first_choice(cached, 0) == first_choice(afresh, 0);
+    const Matrix<float> rounded = last_logits(m, fresh, &in_8_bits, i == 0 ? q.exec : decoding, nullptr, step.ms_int8);
+    step.difference_int8 = (rounded - cached).cwiseAbs().maxCoeff(), step.divergence_int8 = divergence(cached, rounded);
+    step.same_choice_int8 = first_choice(rounded, 0) == first_choice(cached, 0);
     run.steps.push_back(step);
     if (i == q.new_tokens) break;
     const Token next = first_choice(cached, 0);
@@ -100,25 +120,30 @@ CacheRun run_cache(const Decoder<float>& m, const ExplainedText& text, const Cac
 
   const CacheShape& shape = run.cache->shape();
   const Index T = run.cache->length(0), group = q.head / (m.config.heads / shape.kv_heads);
-  run.keys = head_of(run.cache->keys(q.layer, 0), T, shape, group);
-  run.values = head_of(run.cache->values(q.layer, 0), T, shape, group);
+  Workspace workspace;
+  run.keys = head_of(run.cache->keys(q.layer, 0, T, workspace), T, shape.head_dim, group);
+  run.values = head_of(run.cache->values(q.layer, 0, T, workspace), T, shape.head_dim, group);
+  run.key_int8 = rounded_row(run.keys);
   const std::string prefix = fmt::format("blocks.{}.attn.", q.layer), keys = prefix + (m.rope ? "rot_k" : "k"), values = prefix + "v";
   Recorder<float> full({keys, values});
   decoder_read<float>(m, ids, {.exec = q.exec, .trace = &full});
   run.full_keys = full.at(keys).middleCols(group * shape.head_dim, shape.head_dim).cast<double>();
   run.full_values = full.at(values).middleCols(group * shape.head_dim, shape.head_dim).cast<double>();
-  run.measured_bytes = bytes_between_ends(*run.cache);
+  run.measured_bytes = run.cache->bytes(), run.measured_bytes_int8 = in_8_bits.bytes();
   return run;
 }
 
 SlidingProbe probe_sliding(Index capacity, Index sinks, Index tokens) {
   SlidingProbe probe{.capacity = capacity, .sinks = sinks, .kept = {}};
   KvCache<double> cache({.layers = 1, .slots = 1, .kv_heads = 1, .capacity = capacity, .head_dim = 1, .sliding = true, .sinks = sinks});
+  Workspace workspace;
   for (Index t = 0; t < tokens; ++t) {
-    cache.keys(0, 0)[cache.reserve(0, 1)] = static_cast<double>(t);
+    const double key = static_cast<double>(t), value = 0;
+    cache.write(0, 0, cache.reserve(0, 1), &key, &value);
     cache.commit(0, 1);
+    const ops::Heads<const double> keys = cache.keys(0, 0, cache.length(0), workspace);
     std::vector<Index> kept;
-    for (Index i = 0; i < cache.length(0); ++i) kept.push_back(static_cast<Index>(cache.keys(0, 0)[i]));
+    for (Index i = 0; i < cache.length(0); ++i) kept.push_back(static_cast<Index>(*keys.at(i, 0)));
     probe.kept.push_back(std::move(kept));
   }
   return probe;

@@ -12,7 +12,17 @@ struct CacheStep {
   Index computed_without = 0;          // without
   double difference = 0, size = 0;     // largest difference between the two logits, largest logit
   bool same_choice = true;             // both would go on with the same token
-  double ms = 0, ms_without = 0;
+  double ms = 0, ms_without = 0, ms_int8 = 0;
+  // An 8-bit cache against the one in 32 bits, on the same tokens: largest difference of a logit, KL divergence in nats, both's choice.
+  double difference_int8 = 0, divergence_int8 = 0;
+  bool same_choice_int8 = true;
+};
+
+// x ≈ scale·codes
+struct RoundedRow {
+  Vector<double> x, back;  // [D]
+  double scale = 0;
+  std::vector<int> codes;
 };
 
 // What a cache of this class and size still holds when more tokens came than it has room for: places in the text.
@@ -28,7 +38,8 @@ struct CacheRun {
   std::unique_ptr<KvCache<float>> cache = nullptr;
   Matrix<double> keys = {}, values = {};            // [T, D] of the layer and head, out of the cache
   Matrix<double> full_keys = {}, full_values = {};  // [T, D] the same of one pass over the whole text
-  Index measured_bytes = 0;
+  RoundedRow key_int8 = {};  // the last token's key
+  Index measured_bytes = 0, measured_bytes_int8 = 0;
 };
 
 CacheRun run_cache(const Decoder<float>&, const ExplainedText&, const CacheQuestion&);

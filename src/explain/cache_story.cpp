@@ -22,6 +22,7 @@ class CacheTeller : Teller {
     equality();
     contents();
     bytes();
+    eight_bits();
     sliding(small, real);
     if (!example_) times();
     data();
@@ -156,7 +157,7 @@ class CacheTeller : Teller {
         capacity, G, D, b));
     lines({fmt::format("2·{}·{}·{}·{}·{} = {} bytes", L, capacity, G, D, b, per_token * capacity)});
     count("bytes_formula", "bytes by the formula", per_token * capacity, "bytes");
-    count("bytes_measured", "between its ends in memory", run_.measured_bytes, "bytes");
+    count("bytes_measured", "that its arrays take", run_.measured_bytes, "bytes");
     count("bytes_per_token", "for each token", per_token, "bytes");
     count("bytes_used", fmt::format("used by {} tokens", T()), per_token * T(), "bytes");
     if (G == H) {
@@ -167,6 +168,40 @@ class CacheTeller : Teller {
                       per_token * capacity / G * H, H / G));
     }
     add("bytes_per_token_ungrouped", static_cast<double>(per_token / G * H));
+  }
+
+  void eight_bits() {
+    const Index L = shape_.layers, G = shape_.kv_heads, D = shape_.head_dim, T_room = shape_.capacity;
+    const RoundedRow& r = run_.key_int8;
+    step("In 8 bits", "x ≈ scale·q,  scale = amax/127,  |error| ≤ scale/2");
+    say(fmt::format("An int8 cache rounds each token's key and value of a head to D codes −127 … 127 and one float scale: D + 4 bytes for "
+                    "D·4. The key of {} in layer {}, the row above, through it:",
+                    quoted_bytes(run_.text.tokens.back()), q_.layer));
+    std::vector<std::string> rows = {fmt::format("{:<8}", ""), fmt::format("{:<8}", "x"), fmt::format("{:<8}", "q"), fmt::format("{:<8}", "scale·q")};
+    for (Index d = 0; d < std::min<Index>(D, 6); ++d) {  // channels that fit a line
+      rows[0] += fmt::format("{:>10}", fmt::format("k{}", d));
+      rows[1] += fmt::format("{:>10.4f}", r.x[d]), rows[2] += fmt::format("{:>10}", r.codes[static_cast<std::size_t>(d)]);
+      rows[3] += fmt::format("{:>10.4f}", r.back[d]);
+    }
+    lines(std::move(rows));
+    const double error = (r.x - r.back).cwiseAbs().maxCoeff();
+    say(fmt::format("scale = {:.4f} / 127 = {:.6f}. The largest error of its {} numbers is {:.6f}; half a scale is {:.6f}.",
+                    r.x.cwiseAbs().maxCoeff(), r.scale, D, error, r.scale / 2));
+    add("int8_row_error", error), add("int8_row_scale", r.scale);
+    lines({fmt::format("2·{}·{}·{}·({} + 4) = {} bytes", L, T_room, G, D, 2 * L * T_room * G * (D + 4))});
+    count("int8_bytes_formula", "bytes by the formula", 2 * L * T_room * G * (D + 4), "bytes");
+    count("int8_bytes_measured", "that its arrays take", run_.measured_bytes_int8, "bytes");
+    put(story::Number{"int8_bytes_ratio", "32 bits/8 bits", static_cast<double>(run_.measured_bytes) / static_cast<double>(run_.measured_bytes_int8), 2});
+    double difference = 0, divergence = 0;
+    Index same = 0;
+    for (const CacheStep& s : run_.steps) {
+      difference = std::max(difference, s.difference_int8), divergence += s.divergence_int8 / static_cast<double>(run_.steps.size());
+      same += s.same_choice_int8;
+    }
+    say(fmt::format("What it costs, on the same tokens: the largest difference of any logit is {:.1e}, the mean KL divergence of the next "
+                    "token's distribution {:.1e} nats, and the first choice is the same in {} of {} steps.",
+                    difference, divergence, same, run_.steps.size()));
+    add("int8_largest_difference", difference), add("int8_mean_kl_nats", divergence), add("int8_same_choice", same);
   }
 
   // "0–3, 14, 15"

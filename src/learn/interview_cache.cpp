@@ -243,11 +243,14 @@ InterviewQuestion sliding(std::uint64_t seed) {
                 shape.sinks = sinks;
                 KvCache<float> cache(shape);
                 for (Index t = 0; t < T; ++t) {
-                  cache.keys(0, 0)[cache.reserve(0, 1)] = static_cast<float>(t);
+                  const float key = static_cast<float>(t), value = 0;
+                  cache.write(0, 0, cache.reserve(0, 1), &key, &value);
                   cache.commit(0, 1);
                 }
+                Workspace workspace;
+                const auto keys = cache.keys(0, 0, cache.length(0), workspace);
                 Index recent = 0;
-                for (Index i = cache.length(0) - 1; i >= 0 && cache.keys(0, 0)[i] == static_cast<float>(T - 1 - recent); --i) ++recent;
+                for (Index i = cache.length(0) - 1; i >= 0 && *keys.at(i, 0) == static_cast<float>(T - 1 - recent); --i) ++recent;
                 return number(recent);
               },
           .formula = number(capacity - sinks),

@@ -117,8 +117,9 @@ template <class S> DecoderGrads<S> make_gradients(const Decoder<S>& m) {
   return g;
 }
 
-template <class S> KvCache<S> make_cache(const Decoder<S>& m, Index slots, Index capacity, bool sliding, Index sinks) {
-  return KvCache<S>({m.config.layers, slots, m.config.kv_heads, capacity == 0 ? m.config.context : capacity, m.config.head_dim, sliding, sinks});
+template <class S> KvCache<S> make_cache(const Decoder<S>& m, Index slots, Index capacity, bool sliding, Index sinks, CacheKind kind) {
+  const ModelConfig& c = m.config;
+  return KvCache<S>({c.layers, slots, c.kv_heads, capacity == 0 ? c.context : capacity, c.head_dim, sliding, sinks, kind});
 }
 
 template Decoder<float> make_decoder<float>(const ModelConfig&);
@@ -131,7 +132,7 @@ template Decoder<float> convert_decoder<float, float>(const Decoder<float>&);
 template Decoder<double> convert_decoder<double, double>(const Decoder<double>&);
 template DecoderGrads<float> make_gradients<float>(const Decoder<float>&);
 template DecoderGrads<double> make_gradients<double>(const Decoder<double>&);
-template KvCache<float> make_cache<float>(const Decoder<float>&, Index, Index, bool, Index);
-template KvCache<double> make_cache<double>(const Decoder<double>&, Index, Index, bool, Index);
+template KvCache<float> make_cache<float>(const Decoder<float>&, Index, Index, bool, Index, CacheKind);
+template KvCache<double> make_cache<double>(const Decoder<double>&, Index, Index, bool, Index, CacheKind);
 
 }  // namespace glassformer

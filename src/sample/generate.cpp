@@ -89,12 +89,15 @@ void Generator::add(std::string_view prompt, std::function<void(std::string_view
   sequences_.push_back(std::move(s));
 }
 
-// As small as the longest text needs. It slides only where a text may outgrow the context: sliding RoPE keys are turned at each step.
+// As small as the longest text needs. One that slides turns RoPE keys at each step, so it is one only where a text may outgrow the context;
+// in 8 bits always, because rounding a key before it is turned is not rounding it after, and a text must not depend on those beside it.
 void Generator::make_cache_for_all() {
   Index longest = 1;  // tokens to be read: all but the last drawn
   for (const Sequence& s : sequences_) longest = std::max(longest, s.size() + std::min(options_.max_tokens, context_ + 1) - 1);
-  const bool slides = longest > context_ && options_.past_context == PastContext::slide && !reads_again();
-  cache_.emplace(make_cache(model_, static_cast<Index>(sequences_.size()), std::min(longest, context_), slides, slides ? sinks_ : 0));
+  const bool outgrows = longest > context_, may_slide = options_.past_context == PastContext::slide && !reads_again();
+  const Index slots = static_cast<Index>(sequences_.size()), capacity = std::min(longest, context_);
+  cache_.emplace(make_cache(model_, slots, capacity, may_slide && (outgrows || options_.cache_kind == CacheKind::int8),
+                            may_slide && outgrows ? sinks_ : 0, options_.cache_kind));
 }
 
 // Before the next pass: does the text still fit the context? False when it must end there.

@@ -47,6 +47,10 @@ TEST_CASE("the example of the cache: five tokens, five rows against fifteen") {
     CHECK(s.number("bytes_formula") == 2 * 2 * 8 * static_cast<double>(kv_heads) * 2 * 4);
     CHECK(s.number("bytes_measured") == s.number("bytes_formula"));
     CHECK(s.number("bytes_per_token") == 2 * 2 * static_cast<double>(kv_heads) * 2 * 4);
+    // 2·(2 layers)·(8 places)·G·(width 2 + 4)
+    CHECK(s.number("int8_bytes_formula") == 2 * 2 * 8 * static_cast<double>(kv_heads) * (2 + 4));
+    CHECK(s.number("int8_bytes_measured") == s.number("int8_bytes_formula"));
+    CHECK(s.number("int8_bytes_ratio") == doctest::Approx(8.0 / 6));
     CHECK(s.number("bytes_used") == 5 * s.number("bytes_per_token"));
     CHECK(s.number("bytes_per_token_ungrouped") == 2 * 2 * 2 * 2 * 4);
     CHECK(sliding_rows(s) == std::vector<std::string>{"0–4", "0–5", "0, 1, 3–6", "0, 1, 4–7", "0, 1, 5–8"});
@@ -80,6 +84,28 @@ TEST_CASE("the cache of a model holds the rows of a whole pass, whatever the pos
         logits.row(t - 1).maxCoeff(&best);
         CHECK(ids[static_cast<std::size_t>(t)] == best);
       }
+      // The same text through an 8-bit cache.
+      KvCache<float> floats = make_cache(m, 1), codes = make_cache(m, 1, 0, false, 0, CacheKind::int8);
+      double difference = 0, divergence = 0;
+      Index same = 0;
+      for (Index t = 3; t <= 18; ++t) {  // the prompt, then token by token
+        const auto part = t == 3 ? std::span(ids).first(3) : std::span(ids).subspan(static_cast<std::size_t>(t - 1), 1);
+        const Exec exec{.row_exact = t > 3};
+        const Matrix<double> a = decoder_read<float>(m, part, {.exec = exec, .cache = &floats}).bottomRows(1).cast<double>();
+        const Matrix<double> b = decoder_read<float>(m, part, {.exec = exec, .cache = &codes}).bottomRows(1).cast<double>();
+        const double za = a.array().exp().sum(), zb = b.array().exp().sum();
+        for (Index v = 0; v < a.size(); ++v) divergence += std::exp(a(v)) / za * ((a(v) - std::log(za)) - (b(v) - std::log(zb))) / 16;
+        difference = std::max(difference, (a - b).cwiseAbs().maxCoeff());
+        Index best = 0, best_int8 = 0;
+        a.row(0).maxCoeff(&best), b.row(0).maxCoeff(&best_int8), same += best == best_int8;
+      }
+      CHECK(s.number("int8_largest_difference") == doctest::Approx(difference).epsilon(1e-5));
+      CHECK(difference > 1e-5);
+      CHECK(s.number("int8_mean_kl_nats") == doctest::Approx(divergence).epsilon(1e-5));
+      CHECK(test::data_of<Index>(s, "int8_same_choice") == same);
+      const double amax = s.matrix("keys").bottomRows(1).cwiseAbs().maxCoeff();
+      CHECK(s.number("int8_row_scale") == doctest::Approx(amax / 127));
+      CHECK(s.number("int8_row_error") <= s.number("int8_row_scale") / 2 * (1 + 1e-6));
       CHECK(s.number("bytes_measured") == 2 * 2 * 24 * static_cast<double>(kv_heads) * 2 * 4);
       CHECK(make_cache(m, 1).bytes() == static_cast<Index>(s.number("bytes_measured")));
       const bool fixed = position == Position::learned || position == Position::sinusoidal;

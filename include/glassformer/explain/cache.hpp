@@ -2,7 +2,8 @@
 // Legend: L layers, T tokens, H query heads, G key-value heads, D head width, b bytes a number.
 //   without   each step reads all tokens again: rows 1 + 2 + … + n = n(n + 1)/2
 //   with      each step reads its new tokens, and takes keys and values of the others from the cache: n rows, 2·L·T·G·D·b bytes
-// The rows are counted by a Trace at attn.k, keys and values are read out of the KvCache, its bytes are the distance between its ends.
+//   in 8 bits the same decode once more with an int8 cache, 2·L·T·G·(D + 4) bytes: what that does to the logits
+// The rows are counted by a Trace at attn.k, keys and values are read out of the KvCache, its bytes are those of its arrays.
 #pragma once
 #include "glassformer/explain/text.hpp"
 #include "glassformer/story/story.hpp"

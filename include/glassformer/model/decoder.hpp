@@ -95,6 +95,8 @@ Loss decoder_loss(const Decoder<S>&, const Pass<S>&, std::span<const Token> ids,
 template <class S> DecoderGrads<S> make_gradients(const Decoder<S>&);
 
 // A cache that fits the model. capacity 0: the model's context.
-template <class S> KvCache<S> make_cache(const Decoder<S>&, Index slots, Index capacity = 0, bool sliding = false, Index sinks = 0);
+template <class S>
+KvCache<S> make_cache(const Decoder<S>&, Index slots, Index capacity = 0, bool sliding = false, Index sinks = 0,
+                      CacheKind kind = CacheKind::floating);
 
 }  // namespace glassformer

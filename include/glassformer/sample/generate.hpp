@@ -29,6 +29,7 @@ struct GenerateOptions {
   std::uint64_t seed = 1;                         // token i of sequence s draws number i of RandomStream{seed}.at("sample").at(s)
   std::uint64_t first_sequence = 0;               // s of the first prompt: a prompt of a batch, alone, with its own s gives the same
   bool use_cache = true;                          // false: read everything again for each token
+  CacheKind cache_kind = CacheKind::floating;     // int8: a quarter of the memory and a little (4 bytes a row), and slightly other logits
   PastContext past_context = PastContext::slide;  // stop: end when the context is full
   Index sinks = 4;                                // first tokens that a sliding cache keeps, as in the paper; at most T/2
   Exec exec;                                      // decoding sets row_exact itself
