@@ -305,8 +305,9 @@ def quantize_nf4(weight):
     maxima = np.array([np.abs(differences[group == g]).max() for g in range(group[-1] + 1)], dtype=np.float32)
     levels = dynamic_levels()
     absmax_codes = nearest(levels, differences / maxima[group])
-    restored = levels[absmax_codes] * maxima[group] + offset  # each operation in float32
-    assert restored.dtype == np.float32 and (restored > 0).all()
+    # Rounded to float32 once; bitsandbytes rounds the product as well, which moves the last bit of one in ten.
+    restored = (levels[absmax_codes].astype(np.float64) * maxima[group] + offset.astype(np.float64)).astype(np.float32)
+    assert (restored > 0).all()
     values = NF4_LEVELS[codes].astype(np.float64) * restored[:, None].astype(np.float64)
     stored = {"blocks": codes[:, 0::2] << 4 | codes[:, 1::2], "absmax": absmax_codes, "group_maximum": maxima, "offset": offset.reshape(1)}
     return {name: torch.tensor(t) for name, t in stored.items()}, torch.tensor(values.reshape(weight.shape))

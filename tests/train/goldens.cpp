@@ -1,5 +1,5 @@
-// The engine against PyTorch in float64 (tests/goldens/make_goldens.py): logits, loss, every gradient, five AdamW steps, LoRA
-// gradients, and Muon. Compared per tensor as ‖a − b‖/(‖a‖ + ‖b‖).
+// The engine against PyTorch in float64 (tests/goldens/make_goldens.py): logits, loss, every gradient, five AdamW steps, the
+// same for adapters (LoRA, DoRA, QLoRA), the bytes of NF4 and q8_0, and Muon. Compared per tensor as ‖a − b‖/(‖a‖ + ‖b‖).
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -10,7 +10,9 @@
 
 #include "glassformer/io/safetensors.hpp"
 #include "glassformer/model/adapter.hpp"
+#include "glassformer/model/quantize.hpp"
 #include "glassformer/ops/optimizer.hpp"
+#include "glassformer/train/trainer.hpp"
 
 namespace glassformer {
 namespace {
@@ -84,6 +86,12 @@ ModelConfig llama_config() {
   return c;
 }
 
+ModelConfig qlora_config() {
+  ModelConfig c = llama_config();
+  c.layers = 1, c.width = 64, c.hidden = 192;
+  return c;
+}
+
 double relative_error(const Matrix<double>& a, const Matrix<double>& b) {
   REQUIRE(a.rows() == b.rows());
   REQUIRE(a.cols() == b.cols());
@@ -153,14 +161,14 @@ void check_gradients(Comparison& comparison, const Arena<S>& gradients, const Go
 
 // The packed batch of a golden file, and a pass over it.
 template <class S>
-struct Batch {
+struct PackedPass {
   std::vector<Token> ids, targets;
   std::vector<Index> starts;
   Index scored;
   Workspace workspace;
   Pass<S> pass;
 
-  Batch(const Goldens& goldens, Kernels kernels)
+  PackedPass(const Goldens& goldens, Kernels kernels)
       : ids(goldens.integers<Token>("ids")), targets(goldens.integers<Token>("targets")), starts(goldens.integers<Index>("starts")) {
     scored = static_cast<Index>(targets.size()) - std::count(targets.begin(), targets.end(), -1);
     pass.exec.kernels = kernels;
@@ -187,7 +195,7 @@ void check_model(const std::string& name, const ModelConfig& config, Kernels ker
   const Goldens goldens(name);
   const Decoder<S> model = make_decoder<S>(config);
   fill(model.arena, goldens, "param.");
-  Batch<S> batch(goldens, kernels);
+  PackedPass<S> batch(goldens, kernels);
   DecoderGrads<S> gradients = make_gradients(model);
 
   Comparison forward(precision<S>.model), backward(precision<S>.model);
@@ -203,7 +211,7 @@ void check_five_steps(const std::string& name, const ModelConfig& config, Kernel
   const Goldens goldens(name);
   const Decoder<double> model = make_decoder<double>(config);
   fill(model.arena, goldens, "param.");
-  Batch<double> batch(goldens, kernels);
+  PackedPass<double> batch(goldens, kernels);
   DecoderGrads<double> gradients = make_gradients(model);
   const Arena<double> m(model.arena.shared_layout()), v(model.arena.shared_layout());
   const Matrix<double> losses = goldens.at("losses"), norms = goldens.at("norms");
@@ -236,31 +244,96 @@ void check_five_steps(const std::string& name, const ModelConfig& config, Kernel
   comparison.report(name + ", five AdamW steps, " + kernels_name(kernels));
 }
 
-template <class S>
-void check_lora(Kernels kernels) {
-  const Goldens goldens("gpt2");
-  const ModelConfig config = gpt2_config();
-  Decoder<S> model = make_decoder<S>(config);
-  fill(model.arena, goldens, "param.");
+// An adapter on the model of a golden file, as make_goldens.py's adapter_goldens() has it there.
+struct AdapterCase {
+  std::string file, prefix;
+  ModelConfig config;
+  LoraConfig lora;
+  bool quantized = false;
+};
+
+std::vector<AdapterCase> adapter_cases() {
   LoraConfig lora;
   lora.rank = 2, lora.alpha = 4, lora.targets = {"attn.qkv", "mlp.down"};
-  const Adapter<S> adapter = make_adapter<S>(config, lora, 0);
-  fill(adapter.arena, goldens, "lora.param.");
+  LoraConfig dora;
+  dora.rank = 3, dora.alpha = 4, dora.dora = true, dora.rank_stabilized = true;
+  dora.targets = {"attn.q", "attn.v", "attn.out", "mlp.gate", "mlp.down"};
+  LoraConfig qlora;
+  qlora.rank = 2, qlora.alpha = 8, qlora.targets = {"attn.q", "attn.v", "mlp.gate", "mlp.down"};
+  return {
+      {"gpt2", "lora.", gpt2_config(), lora}, {"llama", "dora.", llama_config(), dora}, {"qlora", "lora.", qlora_config(), qlora, true}};
+}
+
+template <class S>
+Decoder<S> base_of(const AdapterCase& c, const Goldens& goldens) {
+  if (c.quantized) {
+    const Decoder<float> whole = make_decoder<float>(c.config);
+    fill(whole.arena, goldens, "param.");
+    return convert_decoder<S>(quantize_decoder(whole, QuantizeTypes::all(QuantizedType::nf4)));
+  }
+  Decoder<S> model = make_decoder<S>(c.config);
+  fill(model.arena, goldens, "param.");
+  return model;
+}
+
+template <class S>
+void check_adapter(const AdapterCase& c, Kernels kernels) {
+  const Goldens goldens(c.file);
+  Decoder<S> model = base_of<S>(c, goldens);
+  PackedPass<S> batch(goldens, kernels);
+  Comparison comparison(precision<S>.model);
+  comparison.check("logits of the base", batch.logits(model), goldens.at("logits"));
+
+  const Adapter<S> adapter = make_adapter<S>(model, c.lora, 0);
+  fill(adapter.arena, goldens, c.prefix + "param.");
   attach(model, adapter);
-  Batch<S> batch(goldens, kernels);
   DecoderGrads<S> gradients = make_adapter_gradients(model, adapter);
   CHECK_FALSE(static_cast<bool>(gradients.arena));  // the base is frozen
+  const Matrix<double> golden = goldens.at(c.prefix + "logits");
+  CHECK(relative_error(golden, goldens.at("logits")) > 1e-2);  // it matters
+  comparison.check("logits", batch.logits(model), golden);
+  comparison.check("loss", batch.loss(model, gradients), goldens.scalar(c.prefix + "loss"));
+  check_gradients(comparison, gradients.adapter, goldens, c.prefix + "grad.", c.config);
 
-  Comparison comparison(precision<S>.model);
-  comparison.check("lora.logits", batch.logits(model), goldens.at("lora.logits"));
-  comparison.check("lora.loss", batch.loss(model, gradients), goldens.scalar("lora.loss"));
-  check_gradients(comparison, gradients.adapter, goldens, "lora.grad.", config);
-
-  const Arena<S> kept = merge(model, adapter, batch.pass.exec);
-  comparison.check("merged logits", batch.logits(model), goldens.at("lora.logits"));
-  restore(model, kept);
+  if (!c.quantized) {
+    const Arena<S> kept = merge(model, adapter, batch.pass.exec);
+    comparison.check("merged logits", batch.logits(model), golden);
+    restore(model, kept);
+  } else {
+    detach(model);
+  }
   comparison.check("logits without the adapter", batch.logits(model), goldens.at("logits"));
-  comparison.report("LoRA, " + kernels_name(kernels) + ", " + precision<S>.name);
+  comparison.report(c.file + ", " + c.prefix + " " + kernels_name(kernels) + ", " + precision<S>.name);
+}
+
+// By the trainer itself: what it clips, decays and refreshes after a step.
+void check_five_adapter_steps(const AdapterCase& c, Kernels kernels) {
+  const Goldens goldens(c.file);
+  Decoder<double> model = base_of<double>(c, goldens);
+  const Adapter<double> adapter = make_adapter<double>(model, c.lora, 0);
+  fill(adapter.arena, goldens, c.prefix + "param.");
+  attach(model, adapter);
+  TrainOptions options;
+  options.steps = 5, options.warmup = 0, options.rate = options.min_rate = 1e-3;
+  options.exec.kernels = kernels;
+  Trainer<double> trainer(model, adapter, options);
+  const Batch batch{goldens.integers<Token>("ids"), goldens.integers<Token>("targets"), goldens.integers<Index>("starts")};
+  const Matrix<double> losses = goldens.at(c.prefix + "losses"), norms = goldens.at(c.prefix + "norms");
+  REQUIRE(losses.size() == 5);
+
+  Comparison comparison(1e-8);
+  for (Index step = 0; step < 5; ++step) {
+    const StepReport report = trainer.step([&](Index, Index) { return batch; });
+    comparison.check("losses", report.loss_nats, losses(step));
+    comparison.check("norms", report.gradient_norm, norms(step));
+    REQUIRE(report.gradient_norm > options.clip);  // or clipping would go untested
+  }
+  for (const TensorInfo& tensor : adapter.arena.layout().tensors()) {
+    const Matrix<double> after = goldens.at(c.prefix + "after." + tensor.name);
+    CHECK(relative_error(goldens.at(c.prefix + "param." + tensor.name), after) > 1e-5);  // it moved
+    comparison.check("after." + tensor.name, in_double(adapter.arena.view(tensor)), after);
+  }
+  comparison.report(c.file + ", " + c.prefix + " five AdamW steps, " + kernels_name(kernels));
 }
 
 template <class S>
@@ -306,10 +379,43 @@ TEST_CASE("PyTorch: five AdamW steps with clipping") {
   }
 }
 
-TEST_CASE("PyTorch: gradients of LoRA adapters") {
-  for (const Kernels kernels : {Kernels::fused, Kernels::reference}) {
-    check_lora<double>(kernels);
-    check_lora<float>(kernels);
+TEST_CASE("PyTorch's side quantizes to the same bytes: NF4 with double quantization, q8_0") {
+  const Goldens goldens("qlora");
+  const auto same = [&](const std::string& name, const void* data, std::size_t bytes) {
+    const TensorEntry& golden = goldens.entry(name);
+    REQUIRE(golden.bytes.size() == bytes);
+    INFO(name);
+    CHECK(std::memcmp(golden.bytes.data(), data, bytes) == 0);
+  };
+  int matrices = 0;
+  for (const TensorEntry& tensor : goldens.file.tensors()) {
+    if (!tensor.name.starts_with("param.") || tensor.shape.size() != 2) continue;
+    ++matrices;
+    const std::string prefix = "quantized." + tensor.name.substr(6);
+    const bool embedding = tensor.name.find("embed") != std::string::npos;
+    const QuantizedMatrix q =
+        quantize(embedding ? QuantizedType::q8_0 : QuantizedType::nf4, Matrix<float>(goldens.at(tensor.name).cast<float>()));
+    same(prefix + ".blocks", q.blocks.data(), q.blocks.size());
+    if (embedding) continue;
+    same(prefix + ".absmax", q.absmax.data(), q.absmax.size());
+    same(prefix + ".group_maximum", q.group_maximum.data(), q.group_maximum.size() * sizeof(float));
+    same(prefix + ".offset", &q.offset, sizeof q.offset);
+  }
+  CHECK(matrices == 6);
+}
+
+TEST_CASE("PyTorch: LoRA, rank-stabilised DoRA and QLoRA: logits, loss, gradients, merged") {
+  for (const AdapterCase& c : adapter_cases()) {
+    for (const Kernels kernels : {Kernels::fused, Kernels::reference}) {
+      check_adapter<double>(c, kernels);
+      check_adapter<float>(c, kernels);
+    }
+  }
+}
+
+TEST_CASE("PyTorch: five AdamW steps of LoRA, DoRA and QLoRA by the trainer") {
+  for (const AdapterCase& c : adapter_cases()) {
+    for (const Kernels kernels : {Kernels::fused, Kernels::reference}) check_five_adapter_steps(c, kernels);
   }
 }
 
