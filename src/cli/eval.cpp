@@ -2,6 +2,7 @@
 #include <chrono>
 
 #include "cli/json_line.hpp"
+#include "cli/model_options.hpp"
 #include "cli/terminal.hpp"
 #include "cli/text_source.hpp"
 #include "cli/what_if.hpp"
@@ -74,9 +75,11 @@ int eval_command(Arguments arguments) {
   o.group("Measurement");
   o.integer("context", {}, 1, "tokens of a window; the model's context unless given");
   o.integer("agreement", 0, 0, "also N questions of the corpus stories whose one right answer was last said sentences before; 0: none");
+  declare_stretch(o, false);
   declare_what_if(o, false);
   o.common(kSeed | kThreads | kKernels | kJson);
   o.example("glassformer eval --model model --data other-stories.txt");
+  o.example("glassformer eval --model model --corpus stories --context 1024 --rope-scaling yarn");
   if (!o.parse(arguments)) return 0;
 
   const WhatIf what = what_if(o, false);
@@ -94,6 +97,8 @@ int eval_command(Arguments arguments) {
   const Index context = o.integer_or("context", files.decoder.config.context);
   require_usage(files.decoder.config.position != Position::learned || context <= files.decoder.config.context,
                 "--context: expected at most {}, the places that the model has learned, found {}", files.decoder.config.context, context);
+  if (context > files.decoder.config.context || o.given("rope-scaling") || o.given("rope-factor") || o.given("rope-original-context"))
+    stretch_model(o, files.decoder);
 
   const auto measure = [&] { return measured(files, ids, context, o.integer("agreement"), o.seed(), o.exec()); };
   std::vector<Measurement> columns = {measure()};

@@ -1,5 +1,7 @@
 #include "cli/model_options.hpp"
 
+#include "glassformer/model/stretch.hpp"
+
 namespace glassformer::cli {
 namespace {
 
@@ -34,6 +36,35 @@ RopeStretch rope_options(const Options& o, RopeStretch s) {
   s.factor = o.real_or("rope-factor", s.factor);
   s.trained_context = o.integer_or("rope-original-context", s.trained_context);
   return s;
+}
+
+std::vector<std::string> shape_options_given(const Options& o) {
+  std::vector<std::string> given;
+  for (const char* name : {"layers", "heads", "kv-heads", "width", "head-dim", "hidden", "position", "rope-base", "norm", "placement",
+                           "mlp", "bias", "norm-bias", "tied", "window", "dropout", "init-std"}) {
+    if (o.given(name)) given.emplace_back(name);
+  }
+  return given;
+}
+
+void declare_stretch(Options& o, bool with_context) {
+  o.group("Longer context");
+  if (with_context) o.integer("context", {}, 1, "tokens that are read at once; the model's context unless given");
+  declare_rope_options(o);
+}
+
+void stretch_model(const Options& o, Decoder<float>& model) {
+  const ModelConfig& c = model.config;
+  const bool scaled = o.given("rope-scaling") || o.given("rope-factor") || o.given("rope-original-context");
+  if (!scaled && !o.given("context")) return;
+  const Index context = o.integer_or("context", c.context);
+  RopeStretch stretch = rope_options(o, c.rope_stretch);
+  if (o.given("rope-scaling") && stretch.scaling != RopeScaling::none && !o.given("rope-factor")) {
+    const Index trained = o.integer_or("rope-original-context", is_yarn(c.rope_stretch) ? c.rope_stretch.trained_context : c.context);
+    require_usage(context > trained, "--rope-factor: expected a number, or a --context above the trained {}, found none", trained);
+    stretch.factor = static_cast<double>(context) / static_cast<double>(trained);
+  }
+  model = stretched(model, context, stretch);
 }
 
 void declare_model_options(Options& o, const std::string& standards) {

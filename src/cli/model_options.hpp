@@ -1,7 +1,7 @@
 // Options that describe a model, shared by train, gradcheck and whoever builds one.
 #pragma once
 #include "cli/options.hpp"
-#include "glassformer/model/config.hpp"
+#include "glassformer/model/decoder.hpp"
 
 namespace glassformer::cli {
 
@@ -14,5 +14,14 @@ ModelConfig model_options(const Options&, ModelConfig base);
 // --rope-scaling, --rope-factor and --rope-original-context; what was given put over what there is.
 void declare_rope_options(Options&);
 RopeStretch rope_options(const Options&, RopeStretch);
+
+// The model options that say what a model's weights are, of those that were given: a model that exists has its own.
+std::vector<std::string> shape_options_given(const Options&);
+
+// For a model that exists, read at another length: the options above and, unless the command has one, --context.
+void declare_stretch(Options&, bool with_context);
+// Does what they say, if anything. Without --rope-factor the factor is the context over the trained one. Throws UsageError when that is not
+// above 1, std::invalid_argument as `stretched` does.
+void stretch_model(const Options&, Decoder<float>&);
 
 }  // namespace glassformer::cli

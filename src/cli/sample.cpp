@@ -1,8 +1,9 @@
 // sample: text from a model.
+#include "cli/explain.hpp"
 #include "cli/json_line.hpp"
+#include "cli/model_options.hpp"
 #include "cli/options.hpp"
 #include "cli/sampling_options.hpp"
-#include "cli/explain.hpp"
 #include "cli/terminal.hpp"
 #include "cli/what_if.hpp"
 #include "glassformer/io/adapter_directory.hpp"
@@ -24,10 +25,12 @@ Options declare() {
   o.flag("no-cache", "read everything again for each token, without the KV cache: the same text, more slowly");
   o.choice("kv-cache", {"f32", "int8"}, "numbers of the KV cache: in 32 bits, or in 8 with one scale a token and head", "f32");
   o.choice("past-context", {"slide", "stop"}, "when the context is full: forget the oldest, or end", "slide");
+  declare_stretch(o, true);
   declare_what_if(o);
   o.common(kSeed | kThreads | kKernels | kJson);
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --temperature 0.7 --top-k 40");
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --ablate 1.3");
+  o.example("glassformer sample --model model --prompt \"Once upon a time\" --context 1024 --rope-scaling ntk");
   return o;
 }
 
@@ -75,6 +78,7 @@ int sample_command(Arguments arguments) {
     attach(files.decoder, adapter->adapter);
     files.warnings.insert(files.warnings.end(), adapter->warnings.begin(), adapter->warnings.end());
   }
+  stretch_model(o, files.decoder);
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
   if (!what.empty()) {
     print_story(o, what_if_story(files.decoder, files.tokenizer, o.text("prompt"), what, options));

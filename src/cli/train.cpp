@@ -15,6 +15,9 @@ Options declare() {
   Options o("train", "Trains a decoder on a text: from random weights to a model directory.");
   declare_text_source(o);
   o.real("val-fraction", 0.1, 0.000001, 0.999999, "share of the text, its end, that is kept for validation");
+  o.path(
+      "from", "DIR",
+      "begin with the weights of this model, not with random ones; it keeps its tokenizer and shape, but for --context and RoPE's scaling");
   o.text("tokenizer", "NAME", "char, byte, bpe (trains one), a model directory or a tokenizer.json", "char");
   o.integer("vocab-size", 512, 257, "tokens of --tokenizer bpe");
   declare_run_options(o, "the best model");
@@ -26,6 +29,7 @@ Options declare() {
   o.example("glassformer train --corpus stories --tokenizer bpe --preset stories --muon --out model");
   o.example("glassformer train --data shakespeare.txt --preset nano-llama --muon --out shakespeare");
   o.example("glassformer train --out shakespeare --resume");
+  o.example("glassformer train --from model --corpus stories --context 1024 --rope-scaling ntk --steps 100 --out longer");
   return o;
 }
 
@@ -66,7 +70,7 @@ double source_nats_per_token(const TextSource& source, const Tokenizer& tokenize
 }
 
 void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens, const Decoder<float>& model,
-              const TrainOptions& t) {
+              const TrainOptions& t, std::optional<double> loss_before) {
   const ModelConfig& c = model.config;
   fmt::print(stderr, "text       {}: {} bytes, {} tokens to train on, {} to validate\n", source.name,
              grouped(static_cast<long long>(source.text.size())), grouped(static_cast<long long>(tokens.train.size())),
@@ -78,12 +82,29 @@ void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenS
              c.vocab, grouped(model.arena.layout().parameters()));
   fmt::print(stderr, "training   {} steps of {} x {} tokens, rate {:g} to {:g}{}\n", grouped(t.steps), t.batch * t.accumulate, c.context,
              t.rate, t.min_rate, t.muon ? fmt::format(", Muon at {:g} on the hidden matrices", t.muon_rate) : "");
-  fmt::print(stderr, "expected   {:.4f} nats per token at the start (ln {})", std::log(static_cast<double>(c.vocab)), c.vocab);
+  const auto stretch = c.rope_stretch;
+  if (stretch.scaling != RopeScaling::none)
+    fmt::print(stderr, "RoPE       {} by a factor of {:g}\n", choice_name(stretch.scaling), stretch.factor);
+  if (loss_before)
+    fmt::print(stderr, "before     {:.4f} nats per token, read in windows of {}", *loss_before, c.context);
+  else
+    fmt::print(stderr, "expected   {:.4f} nats per token at the start (ln {})", std::log(static_cast<double>(c.vocab)), c.vocab);
   if (source.bits_per_byte) {
     fmt::print(stderr, "; the source has {:.4f} bits per byte, {:.4f} nats per token: no model stays below", *source.bits_per_byte,
                source_nats_per_token(source, tokenizer, tokens));
   }
   fmt::print(stderr, "\n");
+}
+
+// The model of --from, at the length and with the scaling that were asked for.
+ModelFiles model_to_go_on(const Options& o) {
+  require_usage(!o.given("tokenizer"), "--tokenizer: expected none beside --from, whose model has its own");
+  for (const std::string& name : shape_options_given(o))
+    require_usage(false, "--{}: expected only --context and --rope-… options beside --from, whose model has its shape", name);
+  ModelFiles files = checked(load_model(o.text("from")));
+  for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
+  stretch_model(o, files.decoder);
+  return files;
 }
 
 void finish(const Options& o, const RunResult& r, const TextSource& source) {
@@ -104,25 +125,27 @@ int train_command(Arguments arguments) {
   check_out(o);
   const bool resume = o.is_set("resume");
   const std::filesystem::path last = std::filesystem::path(o.text("out")) / "last";
-  std::optional<ModelFiles> before;
+  std::optional<ModelFiles> before;  // what there is to go on with: the run's own last state, or another model
   if (resume) {
     before = checked(load_model(last));
     supply_recorded(o, last.string(), before->metadata);
   }
+  const bool from = o.given("from");
+  if (from && !resume) before = model_to_go_on(o);
 
   const TextSource source = read_text_source(o, o.seed());
-  if (before) check_same_text(source, last.string(), before->metadata);
+  if (resume) check_same_text(source, last.string(), before->metadata);
   const TrainOptions options = training_options(o, recipe(o.text("preset"), o.is_set("muon")));
   const Tokenizer tokenizer = before ? before->tokenizer : choose_tokenizer(o.text("tokenizer"), source, o.integer("vocab-size"));
-  ModelConfig shape = model_options(o, checked(model_preset(o.text("preset"))));
+  ModelConfig shape = from ? before->decoder.config : model_options(o, checked(model_preset(o.text("preset"))));
   shape.vocab = tokenizer.vocab_size();
-  const std::optional<Token> start = start_token(source, tokenizer);
-  if (!source.documents.empty() && !start) {
+  const std::optional<Token> start = from ? document_separator(shape) : start_token(source, tokenizer);
+  if (!from && !source.documents.empty() && !start) {
     fmt::print(stderr, "note: this tokenizer has no start token, so documents are read as running text; --tokenizer bpe learns them apart\n");
   }
   const TokenSplit tokens = split(o, source, tokenizer, resolved(shape).context, start);
-  const ModelConfig config = configuration(o, tokenizer, tokens.train, start.has_value());
-  if (before) {
+  const ModelConfig config = from ? before->decoder.config : configuration(o, tokenizer, tokens.train, start.has_value());
+  if (resume && !from) {
     ModelConfig found = before->decoder.config;
     found.init_std = config.init_std, found.embedding_std = config.embedding_std;  // of the beginning: no checkpoint has them
     require_usage(found == config, "expected the model options of the run in {}, or none, found others", last.string());
@@ -130,7 +153,9 @@ int train_command(Arguments arguments) {
   Decoder<float> model = before ? std::move(before->decoder) : make_decoder<float>(config);
   if (!before) initialize(model, o.seed());
   Trainer<float> trainer(model, options);
-  describe(source, tokenizer, tokens, model, options);
+  std::optional<double> loss_before;  // of another model, on this text
+  if (from && !resume) loss_before = score_tokens(model, tokenizer, tokens.val, config.context, options.exec).loss_nats();
+  describe(source, tokenizer, tokens, model, options, loss_before);
 
   RunRecord record(o, source);
   Run run;
@@ -148,10 +173,12 @@ int train_command(Arguments arguments) {
   const RunResult result = run_and_show(o, run);
   const int code = result.interrupted ? interrupted_exit(o, result) : 0;
   if (!result.interrupted) finish(o, result, source);
-  if (o.json())
-    run_json(result, model.arena.layout().parameters(), o.text("out"))
-        .add("source_bits_per_byte", source.bits_per_byte.value_or(NAN))
-        .print();
+  if (o.json()) {
+    JsonLine json = run_json(result, model.arena.layout().parameters(), o.text("out"));
+    json.add("source_bits_per_byte", source.bits_per_byte.value_or(NAN));
+    if (loss_before) json.add("val_loss_nats_before", *loss_before);
+    json.print();
+  }
   return code;
 }
 

@@ -70,7 +70,9 @@ void tell_kind(Index heads, Index head_dim, Index width, PositionSteps& s) {
   const Index P = std::min(s.context, kPlaces);
   if (s.kind == Position::sinusoidal) s.frequencies = vector_of(rope_frequencies(width, 10000));  // the same formula, over C
   if (s.kind == Position::rope) {
-    const RopeTable<double> table = rope_table<double>(P, head_dim, s.base);
+    const RopeTable<double> table = rope_table<double>(P, head_dim, s.base, s.stretch);
+    if (s.stretch.scaling != RopeScaling::none) s.unscaled = vector_of(rope_frequencies(head_dim, s.base));
+    s.length = table.length;
     s.frequencies = vector_of(table.frequencies), s.cosine = table.cosine, s.sine = table.sine;
   }
   if (s.kind == Position::alibi) {
@@ -106,7 +108,8 @@ void check_rotation(PositionSteps& s) {
   const Index half = a.head_dim / 2;
   const auto check = [&](const Matrix<double>& before, const Matrix<double>& after, Index place) {
     for (Index i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(place) * s.frequencies(i), x = before(place, i), y = before(place, i + half);
+      const double angle = static_cast<double>(place) * s.frequencies(i), x = s.length * before(place, i),
+                   y = s.length * before(place, i + half);
       differs(x * std::cos(angle) - y * std::sin(angle), after(place, i), std::hypot(x, y), s);
       differs(x * std::sin(angle) + y * std::cos(angle), after(place, i + half), std::hypot(x, y), s);
     }
@@ -156,10 +159,10 @@ struct Example {
                    {0.5, 0.5, 1.0, 0.0, 0.0, 1.0, 0.5, 0.0},   // sat
                    {0.5, 0.0, 0.5, 1.0, 0.5, 0.0, 1.0, 0.0}};  // down
   Matrix<double> qkv{24, 8}, out{8, 8};
-  RopeTable<double> rope = rope_table<double>(kExampleContext, 4, 10000);
+  RopeTable<double> rope;
   AttentionParams<double> params;
 
-  explicit Example(Position kind) {
+  Example(Position kind, const RopeStretch& stretch) : rope(rope_table<double>(kExampleContext, 4, 10000, stretch)) {
     const Matrix<double> identity = Matrix<double>::Identity(8, 8);
     qkv << identity, identity, identity;  // q = k = v = x
     out = identity;
@@ -201,9 +204,11 @@ void tell_parts(const Matrix<double>& x, const Matrix<double>& encoding, Index f
 }  // namespace
 
 PositionSteps explain_position_example(Position kind, const PositionQuestion& question) {
-  const Example example(kind);
+  require(kind == Position::rope || question.stretch == RopeStretch{}, "rope-scaling: expected the example with rope, found {}",
+          choice_name(kind));
+  const Example example(kind, question.stretch);
   PositionSteps s;
-  s.kind = kind, s.context = kExampleContext;
+  s.kind = kind, s.context = kExampleContext, s.stretch = question.stretch;
   s.encoding = example_encoding(kind);
   const auto x_at = [&](Index shift) -> Matrix<double> {
     return is_added(kind) ? Matrix<double>(example.x + s.encoding.middleRows(shift, 4)) : example.x;
@@ -225,7 +230,7 @@ PositionSteps explain_position_example(Position kind, const PositionQuestion& qu
 
 PositionSteps explain_position(const Decoder<float>& m, const Tokenizer& tokenizer, std::string_view prompt, const PositionQuestion& question) {
   PositionSteps s;
-  s.kind = m.config.position, s.context = m.config.context, s.base = m.config.rope_base;
+  s.kind = m.config.position, s.context = m.config.context, s.base = m.config.rope_base, s.stretch = m.config.rope_stretch;
   require_token(question.query, static_cast<Index>(read_prompt(m.config, tokenizer, prompt).ids.size()));
   s.attention = explain_attention(m, tokenizer, prompt, {question.layer, question.head, question.query, question.exec});
   choose_key(s);

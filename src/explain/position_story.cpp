@@ -33,7 +33,9 @@ class PositionTeller : Teller {
         learned(), similarity();
         break;
       case Position::rope:
-        wavelengths(fmt::format("(i, i+{})", D() / 2), fmt::format("θᵢ = {:g}^(−2i/D)", s_.base)), angles(), rotation();
+        stretched();
+        wavelengths(fmt::format("(i, i+{})", D() / 2), is_stretched() ? "θ′ᵢ" : fmt::format("θᵢ = {:g}^(−2i/D)", s_.base)), angles(),
+            rotation();
         break;
       case Position::alibi:
         alibi();
@@ -85,6 +87,55 @@ class PositionTeller : Teller {
         "and from the second layer on that tells places apart (Haviv et al. 2022). In one layer without a mask, permuted tokens give "
         "permuted "
         "outputs.");
+  }
+
+  bool is_stretched() const { return s_.unscaled.size() != 0; }
+  // What a scaling of RoPE made of the frequencies.
+  void stretched() {
+    if (!is_stretched()) return;
+    const RopeStretch& r = s_.stretch;
+    const bool yarn = is_yarn(r), ntk = r.scaling == RopeScaling::ntk;
+    out_.section(fmt::format("RoPE stretched: {}", choice_name(r.scaling)), yarn  ? "θ′ᵢ = (1−γ)·θᵢ/s + γ·θᵢ"
+                                                                            : ntk ? "θ′ᵢ = (b·s^(D/(D−2)))^(−2i/D)"
+                                                                                  : "θ′ᵢ = θᵢ/s");
+    say(fmt::format("For texts s = {:g} times as long as the trained ones, from θᵢ = {:g}^(−2i/D). ", r.factor, s_.base) + about_scaling());
+    if (yarn)
+      say(fmt::format("And q and k are each multiplied by 0.1·ln s + 1 = {:.4f}: scores grow {:.4f} times.", s_.length,
+                      s_.length * s_.length));
+    story::Table t{.key = "stretched", .columns = {"pair i", "θ", "θ′", "θ/θ′"}, .rows = {}, .decimals = 4};
+    if (yarn) t.columns.emplace_back("turns in L");
+    for (const Index i : plot::shown(s_.frequencies.size(), 16)) {
+      std::vector<story::Cell> row(t.columns.size(), story::Cell(""));
+      row[0] = i < 0 ? "…" : fmt::format("{}", i);
+      if (i >= 0) {
+        const double before = s_.unscaled(i), after = s_.frequencies(i);
+        row[1] = fmt::format("{:.4g}", before), row[2] = fmt::format("{:.4g}", after), row[3] = fmt::format("{:.4g}", before / after);
+        if (yarn) row[4] = fmt::format("{:.3g}", static_cast<double>(r.trained_context) * before / (2 * std::numbers::pi));
+      }
+      t.rows.push_back(std::move(row));
+    }
+    put(std::move(t));
+  }
+  std::string about_scaling() const {
+    const RopeStretch& r = s_.stretch;
+    switch (r.scaling) {
+      case RopeScaling::none:
+        return "";
+      case RopeScaling::linear:
+        return "Every pair turns s times more slowly: place p is read as place p/s, and neighbours come s times closer.";
+      case RopeScaling::ntk:
+        return fmt::format("Only another base: {:.6g} in place of {:g}. The first pair stays, the last turns s times more slowly.",
+                           s_.base * std::pow(r.factor, static_cast<double>(D()) / static_cast<double>(D() - 2)), s_.base);
+      case RopeScaling::yarn:
+      case RopeScaling::yarn_pairs:
+        return fmt::format(
+            "A pair that turns at most once in the trained L = {} places is slowed s times (γ = 0), one that turns 32 times stays (γ = 1); "
+            "between "
+            "them γ is linear in {}.",
+            r.trained_context,
+            r.scaling == RopeScaling::yarn ? "the turns, as the paper has it" : "i, as its authors' code and Hugging Face have it");
+    }
+    return "";
   }
 
   void wavelengths(const std::string& pair, const std::string& formula) {
@@ -142,7 +193,7 @@ class PositionTeller : Teller {
   void angles() {
     out_.section("Angles", "φ = p·θᵢ");
     const Index pairs = s_.frequencies.size(), shown = std::min<Index>(pairs, 16);
-    say(fmt::format("cos φ (first) and sin φ of pair i at place p: row p; the first {} places{}.", s_.cosine.rows(),
+    say(fmt::format("{} (first) and {} of pair i at place p: row p; the first {} places{}.", cosine(), sine(), s_.cosine.rows(),
                     shown < pairs ? fmt::format(", {} of {} pairs", shown, pairs) : ""));
     Matrix<double> both(s_.cosine.rows(), 2 * shown);
     both << s_.cosine.leftCols(shown), s_.sine.leftCols(shown);
@@ -150,37 +201,41 @@ class PositionTeller : Teller {
     for (const char* name : {"cos", "sin"}) {
       for (Index i = 0; i < shown; ++i) columns.push_back(fmt::format("{}{}", name, i));
     }
-    picture("", both, -1, 1, std::move(columns));
+    picture("", both, -s_.length, s_.length, std::move(columns));
   }
 
   // Both numbers of one pair, before and after.
   void turned(const char* name, const Matrix<double>& before, const Matrix<double>& after, Index place, Index i) {
     const Index j = i + D() / 2;
-    const double angle = static_cast<double>(place) * s_.frequencies(i), c = std::cos(angle), s = std::sin(angle), x = before(place, i),
-                 y = before(place, j);
+    const double angle = static_cast<double>(place) * s_.frequencies(i), c = s_.length * std::cos(angle), s = s_.length * std::sin(angle),
+                 x = before(place, i), y = before(place, j);
     put(story::Lines{{
         fmt::format("{} of place {}: φ = {}·{:.4g} = {} radians = {}°", name, place, place, s_.frequencies(i), number(angle),
                     number(angle * 180 / std::numbers::pi, 1)),
-        fmt::format("  {}·cos φ − {}·sin φ = {}·{} − {}·{} = {}", 'a', 'b', number(x), number(c), number(y), number(s),
+        fmt::format("  {}·{} − {}·{} = {}·{} − {}·{} = {}", 'a', cosine(), 'b', sine(), number(x), number(c), number(y), number(s),
                     number(after(place, i))),
-        fmt::format("  {}·sin φ + {}·cos φ = {}·{} + {}·{} = {}", 'a', 'b', number(x), number(s), number(y), number(c),
+        fmt::format("  {}·{} + {}·{} = {}·{} + {}·{} = {}", 'a', sine(), 'b', cosine(), number(x), number(s), number(y), number(c),
                     number(after(place, j))),
         fmt::format("  length √(a² + b²): {} before, {} after", number(std::hypot(x, y)),
                     number(std::hypot(after(place, i), after(place, j)))),
     }});
   }
+  std::string cosine() const { return s_.length == 1 ? "cos φ" : "m·cos φ"; }
+  std::string sine() const { return s_.length == 1 ? "sin φ" : "m·sin φ"; }
   void rotation() {
     out_.section("One pair, turned", "(a, b) ← (a·cos φ − b·sin φ, a·sin φ + b·cos φ)");
-    say(fmt::format("Pair 0 of the query {} and of the key {}, numbers 0 and {} of the head. A turn changes no length.", quoted(s_.query),
-                    quoted(s_.key), D() / 2));
+    say(fmt::format(
+        "Pair 0 of the query {} and of the key {}, numbers 0 and {} of the head. {}", quoted(s_.query), quoted(s_.key), D() / 2,
+        s_.length == 1 ? "A turn changes no length." : fmt::format("This turn makes them m = {:.4f} times longer.", s_.length)));
     turned("q", a_.q, a_.rot_q, s_.query, 0);
     turned("k", a_.k, a_.rot_k, s_.key, 0);
     const double theta = s_.frequencies(0);
     const Index distance = s_.query - s_.key;
-    say(fmt::format(
-        "Their product is that of the unturned pair with the key turned back by the difference of the angles: {}·{:.4g} = {} radians. Only "
-        "the distance is left.",
-        distance, theta, number(static_cast<double>(distance) * theta)));
+    say(
+        fmt::format("Their product is {}that of the unturned pair with the key turned back by the difference of the angles: {}·{:.4g} = {} "
+                    "radians. Only "
+                    "the distance is left.",
+                    s_.length == 1 ? "" : "m² times ", distance, theta, number(static_cast<double>(distance) * theta)));
   }
 
   void alibi() {
@@ -271,6 +326,11 @@ class PositionTeller : Teller {
     add("query", s_.query), add("key", s_.key), add("q", a_.q), add("k", a_.k), add("scores", a_.scores), add("x", a_.x);
     if (a_.rotated) add("rot_q", a_.rot_q), add("rot_k", a_.rot_k), add("cosine", s_.cosine), add("sine", s_.sine), add("base", s_.base);
     if (s_.frequencies.size() != 0) add("frequencies", s_.frequencies);
+    if (is_stretched()) {
+      add("unscaled_frequencies", s_.unscaled), add("rope_scaling", std::string(choice_name(s_.stretch.scaling))),
+          add("rope_factor", s_.stretch.factor);
+      add("rope_original_context", s_.stretch.trained_context), add("length", s_.length);
+    }
     if (s_.slopes.size() != 0) add("slopes", s_.slopes), add("scaled", a_.scaled), add("biased", a_.biased);
     Matrix<double> shifts(static_cast<Index>(s_.shifts.size()), 6);
     for (Index i = 0; i < shifts.rows(); ++i) {

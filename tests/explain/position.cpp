@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "glassformer/model/reading.hpp"
+#include "glassformer/model/stretch.hpp"
 #include "glassformer/plot/text.hpp"
 
 using namespace glassformer;
@@ -78,6 +79,53 @@ TEST_CASE("RoPE's example, redone by hand") {
                            "a·sin φ + b·cos φ = 0.500·0.909 + 1.000·-0.416 = 0.039", "length √(a² + b²): 1.118 before, 1.118 after",
                            "1       0.01                628.32     0.0255", "8  10, 9   0.490"})
     CHECK_MESSAGE(text.find(line) != std::string::npos, line);
+}
+
+TEST_CASE("RoPE's example stretched by YaRN, redone by hand") {
+  // L 16, s 4, θ = 1 and 0.01: 2.546 turns and 0.025, so γ = 1.546/31 = 0.0499 and 0.
+  const PositionSteps s = explain_position_example(Position::rope, {.stretch = {RopeScaling::yarn, 4, 16}});
+  const double gamma = (16 / (2 * std::acos(-1.0)) - 1) / 31, first = (1 - gamma) / 4 + gamma, m = 0.1 * std::log(4.0) + 1;
+  CHECK(s.frequencies(0) == Approx(first).epsilon(1e-14));
+  CHECK(s.frequencies(1) == Approx(0.0025).epsilon(1e-14));
+  CHECK(s.unscaled(0) == 1);
+  CHECK(s.length == Approx(m));
+  const auto q = std::complex<double>(kSat[0], kSat[2]) * std::polar(m, 2 * first);
+  CHECK(s.attention.rot_q(2, 0) == Approx(q.real()).epsilon(1e-13));
+  CHECK(s.attention.rot_q(2, 2) == Approx(q.imag()).epsilon(1e-13));
+  CHECK(s.deviation < 1e-14);
+  for (const ShiftedScore& moved : s.shifts) CHECK(moved.largest_change < 1e-14);
+  const std::string text = story_text(position_story(s));
+  for (const char* line : {"RoPE stretched: yarn", "This turn makes them m = 1.1386 times longer.", "1.118 before, 1.273 after",
+                           "the turns, as the paper has it."})
+    CHECK_MESSAGE(text.find(line) != std::string::npos, text);
+  for (const auto& scaling : choices<RopeScaling>()) {
+    const PositionSteps each =
+        explain_position_example(Position::rope, {.stretch = {scaling.value, scaling.value == RopeScaling::none ? 1.0 : 3.0, 16}});
+    CHECK(each.deviation < 1e-14);
+    CHECK((each.unscaled.size() == 0) == (scaling.value == RopeScaling::none));
+    check_widths(each);
+    const auto j = nlohmann::json::parse(story_json(position_story(each)));
+    CHECK(j.contains("unscaled_frequencies") == (scaling.value != RopeScaling::none));
+    if (scaling.value != RopeScaling::none) {
+      CHECK(j["rope_scaling"] == scaling.name);
+      CHECK(j["length"].get<double>() == each.length);
+      CHECK(j["unscaled_frequencies"][1].get<double>() == Approx(0.01));
+    }
+  }
+  CHECK_THROWS_WITH_AS(explain_position_example(Position::alibi, {.stretch = {RopeScaling::linear, 2}}),
+                       "rope-scaling: expected the example with rope, found alibi", std::invalid_argument);
+}
+
+TEST_CASE("a stretched model's story") {
+  for (const RopeScaling scaling : {RopeScaling::linear, RopeScaling::ntk, RopeScaling::yarn, RopeScaling::yarn_pairs}) {
+    const PositionSteps s =
+        explain_position(stretched(random_model(Position::rope, 40, 90), 360, {scaling, 4}), byte_tokenizer(), "a cat sat", {.layer = 1});
+    CHECK(s.deviation < 1e-5);
+    CHECK(s.context == 360);
+    CHECK(s.stretch.factor == 4);
+    CHECK(largest_change(s) < 1e-5);
+    check_widths(s);
+  }
 }
 
 TEST_CASE("the sinusoidal example, redone by hand: p·p knows the distance alone, the mixed terms do not") {

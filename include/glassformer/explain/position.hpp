@@ -15,6 +15,7 @@ namespace glassformer {
 struct PositionQuestion {
   Index layer = 0, head = 0;
   Index query = -1;  // place of the token whose query is followed; −1: the last (in the example "sat")
+  RopeStretch stretch{};  // of the example with RoPE; a model has its own
   Exec exec{};
 };
 
@@ -34,11 +35,14 @@ struct PositionSteps {
   AttentionSteps attention;  // of this layer and head: q, k before and after, scores; the text is told there
   Index context = 0;
   double base = 10000;           // of the frequencies
+  RopeStretch stretch;           // RoPE: what was done to them
+  Vector<double> unscaled;       // [D/2] RoPE: θ_i before that; empty when nothing was
+  double length = 1;             // RoPE: what q and k are multiplied by (YaRN)
   Index query = 0, key = 0;      // places that are followed: key is that of the largest score before the query
   Matrix<double> encoding;       // [P, C] what is added at place p; empty unless sinusoidal or learned
   Matrix<double> similarity;     // [P, P] cosine of the angle between rows of it
   Vector<double> frequencies;    // [D/2] RoPE, [C/2] sinusoidal: θ_i
-  Matrix<double> cosine, sine;   // [P, D/2] RoPE: of place·θ_i
+  Matrix<double> cosine, sine;   // [P, D/2] RoPE: length·cos, length·sin of place·θ_i
   Vector<double> slopes;         // [H] ALiBi
   Matrix<double> penalty;        // [T, T] ALiBi, of this head: −m·distance; NaN where masked
   std::vector<ShiftedScore> shifts;  // the first is shift 0
