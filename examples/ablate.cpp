@@ -20,7 +20,7 @@ Decoder<float> model_by_hand() {
   auto out = *model.blocks[0].attention.out.weight;  // [C, 2·D]
   (*model.blocks[0].ln1.gain).setOnes();
   (*model.ln_final.gain).setOnes();
-  (*model.embed).leftCols(V).setIdentity();
+  (*model.embed.weight).leftCols(V).setIdentity();
   (*model.pos_embed).middleCols(V, T).setIdentity();
   for (Index u = 0; u < T; ++u) {
     if (u + 2 < T) qkv(u, V + u + 2) = 4;               // q of head 0: at place t for place t − 2, as t + 1 comes next
@@ -30,7 +30,7 @@ Decoder<float> model_by_hand() {
   for (Index letter = 0; letter < V; ++letter) {
     qkv(4 * D + letter, letter) = qkv(5 * D + letter, letter) = 1;  // v: I am this letter
     out(V + T + letter, letter) = 1, out(V + T + letter, D + letter) = 0.5F;
-    (*model.unembed)(letter, V + T + letter) = 1.5F;
+    (*model.unembed.weight)(letter, V + T + letter) = 1.5F;
   }
   return model;
 }

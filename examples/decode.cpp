@@ -16,9 +16,9 @@ int main() {
   const ModelConfig config =
       resolved({.vocab = V, .context = 32, .layers = 1, .heads = 1, .width = V, .norm = ops::Norm::rms, .tied = false});
   Decoder<float> model = make_decoder<float>(config);  // all zero: attention and MLP add nothing to the stream
-  (*model.embed).setIdentity();                        // letter i is channel i
+  (*model.embed.weight).setIdentity();                        // letter i is channel i
   (*model.ln_final.gain).setOnes();
-  for (Index i = 0; i < V; ++i) (*model.unembed)((i + 1) % V, i) = 1;  // channel i votes for letter i + 1
+  for (Index i = 0; i < V; ++i) (*model.unembed.weight)((i + 1) % V, i) = 1;  // channel i votes for letter i + 1
 
   std::vector<Token> text = tokenizer.encode("wxy");
   KvCache<float> cache = make_cache(model, 1);

@@ -48,6 +48,17 @@ template <class S> Arena<S> Arena<S>::clone() const {
   return copy;
 }
 
+template <class S> Arena<S> Arena<S>::slice(std::size_t first, std::size_t count) const {
+  const auto& all = layout_->tensors();
+  require(count > 0 && first <= all.size() && count <= all.size() - first, "arena: expected tensors within {}, found {} from {} on", all.size(), count, first);
+  auto layout = std::make_shared<ArenaLayout>();
+  for (std::size_t i = first; i < first + count; ++i) layout->add(all[i].name, all[i].rows, all[i].cols, all[i].kind);
+  Arena part;
+  part.layout_ = std::move(layout);
+  part.data_ = std::shared_ptr<S[]>(data_, data_.get() + all[first].offset);  // offsets are multiples of 16 in both
+  return part;
+}
+
 template class Arena<float>;
 template class Arena<double>;
 

@@ -124,6 +124,20 @@ Batch pack_examples(std::span<const Example> examples, Index context) {
   return batch;
 }
 
+Batch prepend(const Batch& batch, std::span<const Token> prefix) {
+  Batch longer;
+  longer.starts.push_back(0);
+  for (Index s = 0; s < batch.sequences(); ++s) {
+    const Index begin = batch.starts[static_cast<std::size_t>(s)], end = batch.starts[static_cast<std::size_t>(s) + 1];
+    longer.inputs.insert(longer.inputs.end(), prefix.begin(), prefix.end());
+    longer.inputs.insert(longer.inputs.end(), batch.inputs.begin() + begin, batch.inputs.begin() + end);
+    longer.targets.insert(longer.targets.end(), prefix.size(), -1);
+    longer.targets.insert(longer.targets.end(), batch.targets.begin() + begin, batch.targets.begin() + end);
+    longer.starts.push_back(static_cast<Index>(longer.inputs.size()));
+  }
+  return longer;
+}
+
 std::vector<std::pair<std::string, std::string>> prompts_and_answers(std::string_view text) {
   constexpr std::string_view agent = "Agent:";
   std::vector<std::pair<std::string, std::string>> pairs;

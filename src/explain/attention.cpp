@@ -199,8 +199,8 @@ AttentionSteps explain_attention_example(const AttentionQuestion& question) {
   require(question.layer == 0, "layer: expected 0, found {}: the example has only one", question.layer);
 
   AttentionParams<double> p;
-  p.qkv.weight = {example.qkv.data(), 12, 4};  // [(H + 2G)·D, C]
-  p.out.weight = {example.out.data(), 4, 4};   // [C, H·D]
+  p.qkv.weight = MatrixView<double>{example.qkv.data(), 12, 4};  // [(H + 2G)·D, C]
+  p.out.weight = MatrixView<double>{example.out.data(), 4, 4};   // [C, H·D]
   p.config.core.heads = p.config.core.kv_heads = p.config.core.head_dim = 2;
   p.config.core.scale = 1 / std::sqrt(2.0);
   AttentionSteps s = explain_attention<double>(p, example.x, {"the", "cat", "sat", "down"},

@@ -112,11 +112,11 @@ Matrix<double> BackwardTeller::mlp() {
   const MlpParams<double>& p = block().mlp;
   const std::string out_site = site("mlp_out"), post = site("mlp.post"), pre = site("mlp.pre");
   step("MLP, down", "y = post·Wᵀ (+ b), so dpost = dy·W");
-  weight("Wdown", p.down.weight);
+  weight("Wdown", p.down.weight.dense);
   {
     const SiteCheck& c = check(post);
     show(c);
-    write_linear("dpost", grad(out_site), p.down.weight, c.gradient);
+    write_linear("dpost", grad(out_site), p.down.weight.dense, c.gradient);
     verdict(c);
   }
   step("MLP, activation", gated                             ? "post = silu(gate) ⊙ up"
@@ -144,16 +144,16 @@ Matrix<double> BackwardTeller::mlp() {
     write_sum(fmt::format("dpre{}", i), {{grad(post)(row_, i % F), slope(row_, i)}}, c.gradient(row_, i));
     verdict(c);
   }
-  const Matrix<double> read = back(grad(pre), p.up.weight, p_.exec());
+  const Matrix<double> read = back(grad(pre), p.up.weight.dense, p_.exec());
   step("MLP, up", "pre = y·Wᵀ (+ b), so dy = dpre·W");
-  weight("Wup", p.up.weight);
+  weight("Wup", p.up.weight.dense);
   if (config().placement == NormPlacement::pre) {
     const SiteCheck& c = check(site("ln2.normalized"), -1, read);
     show(c);
-    write_linear("dy", grad(pre), p.up.weight, c.gradient);
+    write_linear("dy", grad(pre), p.up.weight.dense, c.gradient);
     verdict(c);
   } else {
-    write_linear("dy", grad(pre), p.up.weight, read);
+    write_linear("dy", grad(pre), p.up.weight.dense, read);
   }
   return read;
 }
@@ -169,10 +169,10 @@ Matrix<double> BackwardTeller::attention() {
 
 void BackwardTeller::output_projection() {
   step("Attention, output", "y = z·Woᵀ (+ b), so dz = dy·Wo");
-  weight("Wo", block().attention.out.weight);
+  weight("Wo", block().attention.out.weight.dense);
   const SiteCheck& c = check(site("attn.z"));
   show(c);
-  write_linear("dz", grad(site("attn_out")), block().attention.out.weight, c.gradient);
+  write_linear("dz", grad(site("attn_out")), block().attention.out.weight.dense, c.gradient);
   verdict(c);
 }
 
@@ -317,7 +317,7 @@ void BackwardTeller::rotation() {
 
 Matrix<double> BackwardTeller::projections() {
   const Index HD = config().heads * config().head_dim, GD = config().kv_heads * config().head_dim;
-  const MatrixView<double>& w = block().attention.qkv.weight;
+  const MatrixView<double>& w = block().attention.qkv.weight.dense;
   const Matrix<double>&dq = grad(site("attn.q")), &dk = grad(site("attn.k")), &dv = grad(site("attn.v"));
   Matrix<double> dqkv(dq.rows(), HD + 2 * GD);
   dqkv << dq, dk, dv;

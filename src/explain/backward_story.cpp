@@ -136,10 +136,10 @@ void BackwardTeller::unembedding() {
   const std::string name = pre ? "ln_final.normalized" : fmt::format("blocks.{}.resid_post", config().layers - 1);
   step("Unembedding", "logits = x·Uᵀ, so dx = dlogits·U");
   say(fmt::format("∂logitⱼ/∂x_c = U_jc: every logit that reads x_c hands back its gradient times the weight. The site is {}.", name));
-  weight("U", p_.model().unembed);
+  weight("U", p_.model().unembed.weight.dense);
   const SiteCheck& c = check(name);
   show(c);
-  write_linear("dx", grad("logits"), p_.model().unembed, c.gradient);
+  write_linear("dx", grad("logits"), p_.model().unembed.weight.dense, c.gradient);
   verdict(c);
 }
 
@@ -176,7 +176,7 @@ void BackwardTeller::embedding() {
   example_ ? show_tokens(c) : show(c);
   say(fmt::format("A row of the table gets the gradients of all places where its token stands{}.",
                   config().tied ? ", and since the table is also U, those of the logits: dE += dlogitsᵀ·x" : ""));
-  const MatrixView<double> dE = p_.parameter_gradients().embed;
+  const MatrixView<double> dE = p_.parameter_gradients().embed.weight;
   const Index best = largest_column(c.gradient);
   const Token id = p_.id(row_);
   std::vector<std::pair<double, double>> terms;

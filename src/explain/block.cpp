@@ -60,18 +60,18 @@ void count_parts(const ModelConfig& c, const BlockParams<S>& p, Index place, Ind
 
 template <class S>
 void mlp_values(const MlpParams<S>& p, Index unit, BlockValues& v) {
-  const Index F = p.down.weight.cols;
+  const Index F = p.down.weight.cols();
   require(unit >= -1 && unit < F, "unit: expected 0 … {}, found {}", F - 1, unit);
   v.unit = unit;
   if (unit == -1) v.post.row(0).cwiseAbs().maxCoeff(&v.unit);
   const bool gated = p.kind == Mlp::swiglu;
-  v.up.resize(gated ? 2 : 1, p.up.weight.cols), v.up_bias = Matrix<double>::Zero(1, v.up.rows());
+  v.up.resize(gated ? 2 : 1, p.up.weight.cols()), v.up_bias = Matrix<double>::Zero(1, v.up.rows());
   for (Index i = 0; i < v.up.rows(); ++i) {
     v.up.row(i) = (*p.up.weight).row(i * F + v.unit).template cast<double>();
     if (p.up.bias) v.up_bias(0, i) = static_cast<double>((*p.up.bias)(0, i * F + v.unit));
   }
   v.has_bias = static_cast<bool>(p.up.bias);
-  if (F <= 8) v.down = in_double(p.down.weight), v.down_bias = in_double(p.down.bias);
+  if (F <= 8) v.down = in_double(p.down.weight.dense), v.down_bias = in_double(p.down.bias);
 }
 
 }  // namespace

@@ -105,7 +105,7 @@ std::vector<TensorCheck> check_gradients(const GradientCheckOptions& options, co
   draw(model.arena, random.at("weights"));
   std::optional<Adapter<double>> adapter;
   if (options.lora) {
-    adapter = make_adapter<double>(model.config, *options.lora, options.seed);
+    adapter = make_adapter<double>(model, *options.lora, options.seed);
     draw(adapter->arena, random.at("adapter"), options.lora->scale());
     attach(model, *adapter);
   }

@@ -61,7 +61,7 @@ void require_editable(const Decoder<S>& m) {
 template <class S>
 Matrix<double> head_rows(const AttentionParams<S>& p, const Matrix<S>& z, const Exec& exec) {
   const Index H = p.config.core.heads, D = p.config.core.head_dim;
-  Matrix<S> apart = Matrix<S>::Zero(H, z.cols()), y(H, p.out.weight.rows);
+  Matrix<S> apart = Matrix<S>::Zero(H, z.cols()), y(H, p.out.weight.rows());
   for (Index h = 0; h < H; ++h) apart.row(h).segment(h * D, D) = z.row(0).segment(h * D, D);
   Projection<S> out = p.out;
   out.bias = {};
@@ -98,8 +98,8 @@ void freeze_norm(const Decoder<S>& m, const Matrix<S>& stream, const Exec& exec,
   v.stream = stream.template cast<double>();
   v.mean = static_cast<double>(statistics.mean(0)), v.inverse_deviation = static_cast<double>(statistics.inverse_deviation(0));
   v.gain = in_double(m.ln_final.gain);
-  v.unembed = (*m.unembed).row(v.answer).template cast<double>();
-  if (v.against >= 0) v.unembed -= (*m.unembed).row(v.against).template cast<double>();
+  v.unembed = (*m.unembed.weight).row(v.answer).template cast<double>();
+  if (v.against >= 0) v.unembed -= (*m.unembed.weight).row(v.against).template cast<double>();
   v.direction = v.inverse_deviation * v.gain.cwiseProduct(v.unembed);
 }
 

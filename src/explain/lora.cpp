@@ -25,7 +25,7 @@ Matrix<S> run(const Projection<S>& p, const Matrix<S>& x, const Exec& exec) {
   Workspace workspace;
   Pass<S> pass;
   pass.exec = exec, pass.workspace = &workspace;
-  Matrix<S> y(x.rows(), p.weight.rows);
+  Matrix<S> y(x.rows(), p.weight.rows());
   projection_forward<S>(p, pass, "lora", x, y);
   return y;
 }
@@ -43,15 +43,15 @@ LoraLayer layer_values(const Layer<S>& layer, const LoraConfig& config, const Ex
   LoraLayer v;
   v.config = config;
   v.x = layer.x.template cast<double>();
-  v.weight = in_double(p.weight), v.bias = in_double(p.bias), v.a = in_double(lora.a), v.b = in_double(lora.b);
-  Matrix<S> change = Matrix<S>::Zero(p.weight.rows, p.weight.cols), merged = *p.weight;
-  lora_merge<S>(lora, {change.data(), change.rows(), change.cols()}, exec);
+  v.weight = in_double(p.weight.dense), v.bias = in_double(p.bias), v.a = in_double(lora.a), v.b = in_double(lora.b);
+  Matrix<S> change = Matrix<S>::Zero(p.weight.rows(), p.weight.cols()), merged = *p.weight;
+  lora_merge<S>(lora, MatrixView<S>{change.data(), change.rows(), change.cols()}, exec);
   lora_merge<S>(lora, {merged.data(), merged.rows(), merged.cols()}, exec);
   v.change = change.template cast<double>(), v.merged = merged.template cast<double>();
 
   Projection<S> base = p, with_merged = p, only_a = p, fresh = p;
   base.adapters.clear(), with_merged.adapters.clear();
-  with_merged.weight = {merged.data(), merged.rows(), merged.cols()};
+  with_merged.weight = MatrixView<S>{merged.data(), merged.rows(), merged.cols()};
   const Matrix<S> y_base = run<S>(base, layer.x, exec);
   v.y_base = y_base.template cast<double>();
   v.y_adapted = run<S>(p, layer.x, exec).template cast<double>();
@@ -141,7 +141,7 @@ Layer<float> layer_of(const Decoder<float>& m, const Adapter<float>& adapter, co
   const MatrixView<float> weight = m.arena.view(name + ".weight"), bias = m.arena.view(name + ".bias");
   Layer<float> layer;
   layer.x = x;
-  layer.projection.weight = {weight.data + t.row_begin * weight.cols, t.rows, weight.cols};
+  layer.projection.weight = MatrixView<float>{weight.data + t.row_begin * weight.cols, t.rows, weight.cols};
   if (bias) layer.projection.bias = {bias.data + t.row_begin, 1, t.rows};
   layer.projection.adapters.push_back(
       {adapter.arena.view(t.name + ".lora_A"), adapter.arena.view(t.name + ".lora_B"), 0, static_cast<float>(adapter.config.scale()), 0});

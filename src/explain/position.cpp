@@ -166,8 +166,8 @@ struct Example {
     const Matrix<double> identity = Matrix<double>::Identity(8, 8);
     qkv << identity, identity, identity;  // q = k = v = x
     out = identity;
-    params.qkv.weight = {qkv.data(), 24, 8};
-    params.out.weight = {out.data(), 8, 8};
+    params.qkv.weight = MatrixView<double>{qkv.data(), 24, 8};
+    params.out.weight = MatrixView<double>{out.data(), 8, 8};
     params.config.core.heads = params.config.core.kv_heads = 2;
     params.config.core.head_dim = 4;
     params.config.core.scale = 0.5;

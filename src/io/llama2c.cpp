@@ -65,19 +65,19 @@ void take_weights(Floats file, const ModelConfig& c, const Decoder<float>& d) {
   const auto each = [&](auto&& f) {
     for (const BlockParams<float>& block : d.blocks) f(block);
   };
-  file.take(d.embed.data, d.embed.size());
+  file.take(d.embed.weight.dense.data, d.embed.weight.size());
   each([&](const auto& b) { file.take(b.ln1.gain.data, C); });
-  each([&](const auto& b) { take_heads(file, b.attention.qkv.weight.data, c.heads, D, C); });
-  each([&](const auto& b) { take_heads(file, b.attention.qkv.weight.data + q * C, c.kv_heads, D, C); });
-  each([&](const auto& b) { file.take(b.attention.qkv.weight.data + (q + kv) * C, kv * C); });
-  each([&](const auto& b) { file.take(b.attention.out.weight.data, C * q); });
+  each([&](const auto& b) { take_heads(file, b.attention.qkv.weight.dense.data, c.heads, D, C); });
+  each([&](const auto& b) { take_heads(file, b.attention.qkv.weight.dense.data + q * C, c.kv_heads, D, C); });
+  each([&](const auto& b) { file.take(b.attention.qkv.weight.dense.data + (q + kv) * C, kv * C); });
+  each([&](const auto& b) { file.take(b.attention.out.weight.dense.data, C * q); });
   each([&](const auto& b) { file.take(b.ln2.gain.data, C); });
-  each([&](const auto& b) { file.take(b.mlp.up.weight.data, F * C); });  // w1, the gate
-  each([&](const auto& b) { file.take(b.mlp.down.weight.data, C * F); });
-  each([&](const auto& b) { file.take(b.mlp.up.weight.data + F * C, F * C); });  // w3
+  each([&](const auto& b) { file.take(b.mlp.up.weight.dense.data, F * C); });  // w1, the gate
+  each([&](const auto& b) { file.take(b.mlp.down.weight.dense.data, C * F); });
+  each([&](const auto& b) { file.take(b.mlp.up.weight.dense.data + F * C, F * C); });  // w3
   file.take(d.ln_final.gain.data, C);
   file.skip(c.context * (D / 2) * 2);
-  if (!c.tied) file.take(d.unembed.data, d.unembed.size());
+  if (!c.tied) file.take(d.unembed.weight.dense.data, d.unembed.weight.size());
 }
 
 }  // namespace

@@ -233,7 +233,7 @@ std::vector<Fault> model_faults() {
        "random weights: a good "
        "hidden state, read by a head that speaks another language.",
        "src/model/layout.cpp",
-       "m.unembed = c.tied ? m.embed : arena.view(\"unembed.weight\");",
+       "m.unembed.weight = c.tied ? m.embed.weight : weight(\"unembed.weight\");",
        "tests/model/config.cpp",
        "tied: the head is the embedding, and its gradient is the sum of both uses",
        {"tied", "untied", "unembed", "output head", "lm_head", "lm head", "tying"}},

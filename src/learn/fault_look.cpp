@@ -116,12 +116,12 @@ std::vector<Law> norm_laws(const Seen& s, const NormParams<float>& p) {
 // y = x·Wᵀ + b, and adapters at the scale of their configuration
 Law projection_law(const Seen& s, const Projection<float>& p, const char* from) {
   const Matrix<float>& x = s.of(from);
-  Matrix<float> expected(x.rows(), p.weight.rows);
+  Matrix<float> expected(x.rows(), p.weight.rows());
   ops::linear_forward<float>(x, p.weight, p.bias, expected, {});
   Workspace workspace;
   for (LoraView<float> lora : p.adapters) {
     lora.scale = static_cast<float>(s.rig.adapter->config.scale());
-    lora_forward<float>(lora, {}, x, expected, workspace, {});
+    lora_forward<float>(lora, {}, {}, x, {}, expected, workspace, {});
   }
   const double deviation = apart(s.x, expected);
   return {fmt::format("x·Wᵀ + b{} with x = {}", p.adapters.empty() ? "" : " + α/r·(x·Aᵀ)·Bᵀ", from), deviation};
@@ -190,9 +190,9 @@ std::vector<Law> laws_of(const Rig& rig, const Look& look, const Site& at, const
     const bool head_site = site == "logits";
     Matrix<float> expected(value->rows(), value->cols());
     if (head_site) {
-      ops::linear_forward<float>(s.of("ln_final.normalized"), rig.model.embed, {}, expected, {});
+      ops::linear_forward<float>(s.of("ln_final.normalized"), rig.model.embed.weight, {}, expected, {});
     } else {
-      ops::embedding_forward<float>(rig.model.embed, look.batch.inputs, expected, {});
+      ops::embedding_forward<float>(rig.model.embed.weight, look.batch.inputs, expected, {});
     }
     return {{head_site ? "ln_final.normalized times the embedding's rows (tied)" : "the embedding's row of each token",
              apart(*value, expected)}};

@@ -152,12 +152,12 @@ void epsilon(Plan& p) { p.rig.model.config.norm_epsilon = 1; }
 void untied(Plan& p) {
   const auto other = std::make_shared<Decoder<float>>(make_decoder<float>(p.config()));
   initialize(*other, p.rig.training.seed + 1);
-  p.rig.model.unembed = other->embed;
+  p.rig.model.unembed.weight = other->embed.weight;
   p.keepsakes.push_back(other);
 }
 
 void transposed(Plan& p) {
-  const MatrixView<float> w = p.rig.model.blocks.front().attention.out.weight;  // [C, H·D], here square
+  const MatrixView<float> w = p.rig.model.blocks.front().attention.out.weight.dense;  // [C, H·D], here square
   const Matrix<float> before = *w;
   *w = before.transpose();
 }

@@ -284,7 +284,7 @@ InterviewQuestion tying(std::uint64_t seed) {
       .compute =
           [=] {
             const Decoder<float> model = make_decoder<float>(c);
-            return 100 * number(model.embed.size()) / number(model.arena.layout().parameters());
+            return 100 * number(model.embed.weight.size()) / number(model.arena.layout().parameters());
           },
       .formula = share(c),
       .agreement = {1e-12, 0},

@@ -123,7 +123,7 @@ InterviewQuestion scale(std::uint64_t seed) {
                 LoraView<double> view;
                 view.a = {A.data(), r, 3}, view.b = {B.data(), 2, r}, view.scale = config.scale();
                 Workspace workspace;
-                lora_forward<double>(view, {}, x, y, workspace, {});
+                lora_forward<double>(view, {}, {}, x, {}, y, workspace, {});
                 return y(0, 0);
               },
           .formula = formula,

@@ -10,7 +10,7 @@ ops::Activation activation(Mlp kind) { return kind == Mlp::gelu_exact ? ops::Act
 
 template <class S> void mlp_forward(const MlpParams<S>& p, const Pass<S>& pass, ConstMatrixRef<S> x, MatrixRef<S> y, MlpSaved<S>* saved) {
   const Workspace::Frame frame(*pass.workspace);
-  const Index N = x.rows(), wide = p.up.weight.rows, F = p.down.weight.cols;
+  const Index N = x.rows(), wide = p.up.weight.rows(), F = p.down.weight.cols();
   if (saved) {
     if (saved->x.data() != x.data()) saved->x = x;  // a block may have put it there already
     saved->pre.resize(N, wide), saved->post.resize(N, F);

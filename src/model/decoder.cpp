@@ -16,7 +16,10 @@ template <class S> void check_pass(const Decoder<S>& m, const Pass<S>& pass, std
   require(pass.workspace != nullptr, "a pass needs a workspace");
   require(pass.starts.size() >= 2 && pass.starts.front() == 0 && std::ranges::is_sorted(pass.starts), "a pass needs ascending bounds that start with 0");
   require(pass.tokens() == static_cast<Index>(ids.size()), "bounds of {} tokens, but {} tokens", pass.tokens(), ids.size());
-  for (const Token id : ids) require(id >= 0 && id < m.config.vocab, "expected a token in 0 … {}, found {}", m.config.vocab - 1, id);
+  const Index known = m.config.vocab + m.prompt.rows;
+  for (const Token id : ids) require(id >= 0 && id < known, "expected a token in 0 … {}, found {}", known - 1, id);
+  require(!pass.mix || (pass.mix.rows == pass.sequences() && pass.mix.cols == m.adapters), "a mix of adapters: expected shape [{}, {}], found [{}, {}]",
+          pass.sequences(), m.adapters, pass.mix.rows, pass.mix.cols);
   if (!pass.cache) return;
   require(static_cast<Index>(pass.slots.size()) == pass.sequences(), "{} sequences, but {} slots of the cache", pass.sequences(), pass.slots.size());
   for (std::size_t i = 1; i < pass.slots.size(); ++i) {
@@ -36,9 +39,33 @@ template <class S> std::vector<Index> places_of(const Pass<S>& pass) {
   return places;
 }
 
+// x = embed[ids], where ids from V on are the soft prompt's rows.
+template <class S> void look_up(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids, MatrixRef<S> x) {
+  if (!m.prompt) return lookup_forward<S>(m.embed, pass, ids, x);
+  std::vector<Token> text(ids.begin(), ids.end());
+  for (Token& id : text) id = id < m.config.vocab ? id : 0;
+  lookup_forward<S>(m.embed, pass, text, x);
+  for (std::size_t n = 0; n < ids.size(); ++n) {
+    if (ids[n] >= m.config.vocab) x.row(static_cast<Index>(n)) = (*m.prompt).row(ids[n] - m.config.vocab);
+  }
+}
+template <class S>
+void look_up_backward(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids, MatrixRef<S> dx, DecoderGrads<S>& grads) {
+  if (!m.prompt) return lookup_backward<S>(m.embed, pass, ids, dx, grads.embed);
+  std::vector<Token> text(ids.begin(), ids.end());
+  for (std::size_t n = 0; n < ids.size(); ++n) {
+    if (ids[n] < m.config.vocab) continue;
+    auto row = dx.row(static_cast<Index>(n));
+    if (grads.prompt) (*grads.prompt).row(ids[n] - m.config.vocab) += row;
+    row.setZero();  // this row is no token's
+    text[n] = 0;
+  }
+  lookup_backward<S>(m.embed, pass, text, dx, grads.embed);
+}
+
 // x = embed[ids] + position
 template <class S> void embed(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids, MatrixRef<S> x) {
-  ops::embedding_forward<S>(m.embed, ids, x, pass.exec);
+  look_up<S>(m, pass, ids, x);
   pass.visit("embed", x);
   if (m.config.position == Position::learned || m.config.position == Position::sinusoidal) {
     const Workspace::Frame frame(*pass.workspace);
@@ -72,6 +99,19 @@ template <class S> struct Hooked {
   }
   Hooked(const Hooked&) = delete;
 };
+
+template <class S> bool trains(const NormParams<S>& g) { return g.gain || g.bias; }
+template <class S> bool trains(const ProjectionGradients<S>& g) { return g.weight || g.bias || !g.adapters.empty(); }
+template <class S> bool trains(const BlockGrads<S>& g) {
+  return trains(g.ln1) || trains(g.ln2) || trains(g.attention.qkv) || trains(g.attention.out) || trains(g.mlp.up) || trains(g.mlp.down);
+}
+// The lowest block that the gradient must reach: 0 when the embedding, a position or a soft prompt is trained.
+template <class S> std::size_t lowest_trained(const DecoderGrads<S>& g) {
+  if (trains(g.embed) || g.pos_embed || g.prompt) return 0;
+  std::size_t i = 0;
+  while (i < g.blocks.size() && !trains(g.blocks[i])) ++i;
+  return i;
+}
 
 // Rows of logits that are held at once.
 Index head_rows(Index vocab, Index rows) { return std::clamp<Index>((Index{1} << 22) / vocab, 64, std::max<Index>(rows, 64)); }
@@ -112,7 +152,7 @@ void decoder_forward(const Decoder<S>& m, const Pass<S>& given, std::span<const 
 }
 
 template <class S> void decoder_logits(const Decoder<S>& m, const Pass<S>& pass, ConstMatrixRef<S> hidden, MatrixRef<S> logits) {
-  ops::linear_forward<S>(hidden, m.unembed, {}, logits, pass.exec);
+  projection_forward<S>(m.unembed, pass, "unembed", hidden, logits);
   if (m.hook || pass.trace) Hooked<S>(m, pass).pass.visit("logits", logits);
 }
 
@@ -129,19 +169,22 @@ void decoder_backward(const Decoder<S>& m, const Pass<S>& given, std::span<const
     pass.visit("ln_final.normalized.grad", dhidden);
     ops::norm_backward<S>(m.config.norm, saved.x, m.ln_final.gain, saved.ln_final, dhidden, dhidden, grads.ln_final.gain, grads.ln_final.bias, pass.exec);
   }
-  for (std::size_t i = m.blocks.size(); i-- > 0;) {
+  // Nothing below is trained, and nobody looks: the gradient need not go on.
+  const std::size_t lowest = pass.trace ? 0 : lowest_trained(grads);
+  for (std::size_t i = m.blocks.size(); i-- > lowest;) {
     enter_block(pass, static_cast<Index>(i));
     block_backward<S>(m.config, m.blocks[i], pass, saved.blocks[i], dhidden, grads.blocks[i]);
   }
+  if (lowest > 0) return;
   pass.prefix.clear();
   pass.layer = 0;
   ops::dropout_apply<S>(pass.dropout(m.config.dropout, "embed"), dhidden, pass.exec);  // forward was: x = drop(embed[ids] + position)
   pass.visit("embed.grad", dhidden);
-  if (grads.embed) ops::embedding_backward<S>(ids, dhidden, grads.embed, pass.exec);
   if (grads.pos_embed) {
     const std::vector<Token> rows(places.begin(), places.end());
     ops::embedding_backward<S>(rows, dhidden, grads.pos_embed, pass.exec);
   }
+  look_up_backward<S>(m, pass, ids, dhidden, grads);
 }
 
 template <class S>
@@ -150,6 +193,7 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
   require(targets.size() == ids.size(), "{} tokens, but {} targets", ids.size(), targets.size());
   require(losses.empty() || losses.size() == ids.size(), "{} tokens, but room for {} losses", ids.size(), losses.size());
   require(!grads || saved, "gradients need what the forward pass saves");
+  require(!pass.mix, "a loss has one mixture of adapters: attach them with the weights that they shall have");
   const Index N = static_cast<Index>(ids.size()), V = m.config.vocab;
   const Workspace::Frame frame(*pass.workspace);
   const MatrixView<S> hidden = pass.workspace->template matrix<S>(N, m.config.width);
@@ -169,12 +213,13 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
     const auto part = (*hidden).middleRows(begin, n);
     auto block = (*logits).topRows(n);
     const auto at = static_cast<std::size_t>(begin), count = static_cast<std::size_t>(n);
-    decoder_logits<S>(m, pass, part, block);
+    Pass<S> head = pass;
+    head.random = pass.random.at(at);  // adapters of the head may drop inputs: other ones in each block
+    decoder_logits<S>(m, head, part, block);
     loss.correct += ops::cross_entropy<S>(block, targets.subspan(at, count), each.subspan(at, count), grads != nullptr, scale, pass.exec);
     if (!grads) continue;
     hooked.pass.visit("logits.grad", block);
-    ops::linear_backward_input<S>(block, m.unembed, (*dhidden).middleRows(begin, n), pass.exec);  // forward was: logits = hidden·Uᵀ
-    ops::linear_backward_parameters<S>(part, block, grads->unembed, {}, pass.exec);
+    projection_backward<S>(m.unembed, head, "unembed", part, block, (*dhidden).middleRows(begin, n), grads->unembed);  // forward was: logits = hidden·Uᵀ
   }
   if (grads) decoder_backward<S>(m, pass, ids, *saved, *dhidden, *grads);
 

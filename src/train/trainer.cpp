@@ -40,6 +40,9 @@ Trainer<S>::Trainer(Decoder<S>& model, const TrainOptions& options, Arena<S> par
 template <class S> Trainer<S>::Trainer(Decoder<S>& model, const TrainOptions& options) : Trainer(model, options, model.arena, make_gradients(model)) {}
 
 template <class S>
+Trainer<S>::Trainer(Decoder<S>& model, const Arena<S>& part, const TrainOptions& options) : Trainer(model, options, part, make_gradients(model, part)) {}
+
+template <class S>
 Trainer<S>::Trainer(Decoder<S>& model, const Adapter<S>& adapter, const TrainOptions& options)
     : Trainer(model, options, adapter.arena, make_adapter_gradients(model, adapter)) {}
 
@@ -98,6 +101,7 @@ template <class S> void Trainer<S>::update(double rate_factor, double gradient_s
     ops::adamw_update<S>(adamw, part(parameters_), part(gradient), part(m_), part(v_), options_.exec);
     i = j;
   }
+  if (grads_.adapter) refresh(model_, options_.exec);
 }
 
 template class Trainer<float>;

@@ -222,7 +222,7 @@ TEST_CASE("lens and attribution: what does not exist is answered with what does"
                        "answer: expected the bytes of one token (\"the\", \"cat\", \"sat\", \"down\"), found \"dog\"",
                        std::invalid_argument);
   Decoder<float> broken = test::random_decoder(test::small_config());
-  broken.embed.data[8] = std::nanf("");
+  broken.embed.weight.dense.data[8] = std::nanf("");
   CHECK_THROWS_AS(explain_attribution<float>(broken, text, {.answer = 1}), std::runtime_error);
 }
 

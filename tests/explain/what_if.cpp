@@ -23,7 +23,7 @@ Decoder<float> model_of(Position position = Position::rope) {
   Decoder<float> m = make_decoder<float>(c);
   initialize(m, 3);
   for (auto& block : m.blocks) (*block.attention.qkv.weight) *= 20, (*block.attention.out.weight) *= 20, (*block.mlp.down.weight) *= 20;
-  (*m.embed) *= 30;
+  (*m.embed.weight) *= 30;
   return m;
 }
 const Tokenizer& bytes() {

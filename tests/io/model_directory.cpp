@@ -226,7 +226,7 @@ TEST_CASE("what other tools write: no prefix, old buffers, half precision, a tie
     for (NamedTensor& t : tensors) t.name = t.name.substr(std::strlen("transformer."));
     tensors.push_back({"h.0.attn.bias", Dtype::U8, {1, 1, 12, 12}, static_cast<const std::byte*>(mask), false});
     tensors.push_back({"h.0.attn.masked_bias", Dtype::F32, {}, static_cast<const float*>(nullptr), false});
-    tensors.push_back({"lm_head.weight", Dtype::F32, {256, 16}, static_cast<const float*>(decoder.embed.data), false});
+    tensors.push_back({"lm_head.weight", Dtype::F32, {256, 16}, static_cast<const float*>(decoder.embed.weight.dense.data), false});
   });
   CHECK(error == "");
   CHECK(same_bits(load_model(dir / "m")->decoder.arena, decoder.arena));
@@ -285,7 +285,7 @@ TEST_CASE("weights that do not fit the configuration: one line that names the te
                               t.push_back({"lm_head.weight", Dtype::F32, {256, 16}, static_cast<const float*>(nullptr), false});
                             }),
                  "found lm_head.weight"));
-  (*decoder.embed)(3, 4) = NAN, (*decoder.embed)(5, 5) = -INFINITY;
+  (*decoder.embed.weight)(3, 4) = NAN, (*decoder.embed.weight)(5, 5) = -INFINITY;
   CHECK(mentions(load_error(m, decoder, [](auto&) {}),
                  "transformer.wte.weight: expected finite numbers, found 2 of 4096 that are NaN or infinite"));
   const auto other = small_llama();
@@ -401,9 +401,9 @@ TEST_CASE("weights alone are replaced, where the configuration is the model's") 
   TemporaryDirectory dir;
   auto decoder = filled<float>(small());
   REQUIRE(save_model(dir / "m", decoder, byte_tokenizer()));
-  (*decoder.embed)(0, 0) = 42;
+  (*decoder.embed.weight)(0, 0) = 42;
   REQUIRE(save_weights(dir / "m", decoder, {{"step", "9"}}));
-  CHECK((*load_model(dir / "m")->decoder.embed)(0, 0) == 42);
+  CHECK((*load_model(dir / "m")->decoder.embed.weight)(0, 0) == 42);
   CHECK(load_model(dir / "m")->metadata.at("step") == "9");
   CHECK(mentions(save_weights(dir / "m", filled<float>(small_llama())).error(), "config.json: expected the configuration of the model"));
   CHECK(!save_weights(dir / "none", decoder));

@@ -56,7 +56,7 @@ TEST_CASE("every fault: the symptom is there when planted, and gone to the bit w
     Rig& r = rig();
     const Arena<float> weights = r.model.arena.clone();
     const ModelConfig config = r.model.config;
-    const float* head = r.model.unembed.data;
+    const float* head = r.model.unembed.weight.dense.data;
     const Symptom healthy = measure(r, f.probe);
     restore(r.model, weights);
     Symptom faulty;
@@ -67,7 +67,7 @@ TEST_CASE("every fault: the symptom is there when planted, and gone to the bit w
     }
     CHECK(same_bits(r.model.arena.values(), weights.values()));
     CHECK(r.model.config == config);
-    CHECK(r.model.unembed.data == head);
+    CHECK(r.model.unembed.weight.dense.data == head);
     CHECK(!r.trace);
     CHECK(same(measure(r, f.probe), healthy));
     restore(r.model, weights);

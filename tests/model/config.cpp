@@ -157,15 +157,15 @@ TEST_CASE("initialize: deviations as GPT-2, gains one, biases zero, each tensor 
 TEST_CASE("tied: the head is the embedding, and its gradient is the sum of both uses") {
   ModelConfig c = tiny_config();
   const Decoder<double> tied = random_decoder<double>(c);
-  CHECK(tied.unembed.data == tied.embed.data);
+  CHECK(tied.unembed.weight.dense.data == tied.embed.weight.dense.data);
   c.tied = false;
   Decoder<double> untied = random_decoder<double>(c);
-  CHECK(untied.unembed.data != untied.embed.data);
-  *untied.unembed = *untied.embed;
+  CHECK(untied.unembed.weight.dense.data != untied.embed.weight.dense.data);
+  *untied.unembed.weight = *untied.embed.weight;
   const std::vector<Token> ids = random_ids(12, c.vocab);
   CHECK(largest_difference(logits_of(tied, ids), logits_of(untied, ids)) == 0);
   const auto a = Runner<double>{tied}.gradients(ids, {12}), b = Runner<double>{untied}.gradients(ids, {12});
-  CHECK(relative_error(*a.embed, *b.embed + *b.unembed) < 1e-14);
+  CHECK(relative_error(*a.embed.weight, *b.embed.weight + *b.unembed.weight) < 1e-14);
 }
 
 TEST_CASE("convert: a model in another precision is the same model") {

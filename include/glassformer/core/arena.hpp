@@ -56,6 +56,8 @@ template <class S> class Arena {
   std::span<S> values() const { return {data_.get(), static_cast<std::size_t>(layout_ ? layout_->size() : 0)}; }
   void set_zero();
   Arena clone() const;
+  // `count` neighbouring tensors from the `first` on, as an arena of their own that shares this one's memory. Throws when there are fewer.
+  Arena slice(std::size_t first, std::size_t count) const;
 
  private:
   std::shared_ptr<const ArenaLayout> layout_;

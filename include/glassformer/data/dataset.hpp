@@ -58,6 +58,9 @@ struct Example {
 // an answer alone does not fit (it needs one token of prompt before it).
 Batch pack_examples(std::span<const Example> examples, Index context);
 
+// The batch with `prefix` before each sequence, not scored: the virtual tokens of a soft prompt, or examples to learn from in context.
+Batch prepend(const Batch&, std::span<const Token> prefix);
+
 // Splits dialogues ("Customer: …\nAgent: …\n" with a blank line between dialogues) at each answer: the dialogue up to and including
 // "Agent:", and the rest of that line with its newline. Prompt and answer together are the dialogue's own bytes.
 std::vector<std::pair<std::string, std::string>> prompts_and_answers(std::string_view support_text);

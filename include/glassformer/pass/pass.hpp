@@ -27,6 +27,7 @@ template <class S> struct Pass {
   std::span<const Index> places;      // [ΣT] place of each row in its sequence; filled in by the decoder
   KvCache<S>* cache = nullptr;        // null: all keys are in this pass
   std::span<const Index> slots;       // slot of each sequence in the cache
+  MatrixView<const S> mix;            // [sequences, adapters]: how much each sequence gets of each attached adapter; null: the weights they were attached with
   bool training = false;              // dropout acts
   RandomStream random;                // of this step and micro-batch
   Trace<S>* trace = nullptr;          // null: nobody looks

@@ -43,11 +43,12 @@ struct StepReport {
 // The micro-batch `micro` of step `step`: a pure function, so that a resumed run reads what it would have read.
 using BatchSource = std::function<Batch(Index step, Index micro)>;
 
-// Trains all parameters of a model, or only an attached adapter's. Holds gradients and moments of what is trained, nothing of
+// Trains all parameters of a model, a slice of its arena (the last block, say), or only an attached adapter or soft prompt. Holds gradients and moments of what is trained, nothing of
 // what is frozen. Not thread-safe; the model must outlive it.
 template <class S> class Trainer {
  public:
   Trainer(Decoder<S>&, const TrainOptions&);
+  Trainer(Decoder<S>&, const Arena<S>& part, const TrainOptions&);     // part: Arena::slice of the model's
   Trainer(Decoder<S>&, const Adapter<S>&, const TrainOptions&);  // the adapter must be attached to the model
 
   // One step on accumulated micro-batches. Throws std::runtime_error when the loss is no number, naming the step; the parameters are
