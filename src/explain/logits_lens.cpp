@@ -96,7 +96,8 @@ Matrix<S> read_off(const Decoder<S>& m, const Matrix<S>& x, const Exec& exec, Ma
     if (m.hook && m.hook->wants(site.name)) m.hook->visit(site, hidden);
   }
   Pass<S> pass;
-  pass.exec = exec;
+  Workspace workspace;
+  pass.exec = exec, pass.workspace = &workspace;
   Matrix<S> logits(x.rows(), m.config.vocab);
   decoder_logits<S>(m, pass, hidden, logits);
   return logits;

@@ -160,7 +160,7 @@ std::vector<Fault> position_and_cache_faults() {
        "Each decoded row of the cache received the key and value of the token before it: the last prompt token is there twice, the newest "
        "not at all. Every query of decoding looks for its own token and finds an older one.",
        "src/attention/attention.cpp",
-       "std::copy_n(row + at.k + g * D, D, keys + g * stride + (length + t) * D);",
+       "pass.cache->write(pass.layer, slot, length + t, row + at.k, row + at.v);",
        "tests/sample/cache_agreement.cpp",
        "logits over 512 tokens: cached and uncached within 1e-5, for every position and head grouping",
        {"stale", "cache row", "row of the cache", "old key", "not written", "overwrit", "token before"}},
@@ -267,7 +267,7 @@ std::vector<Fault> model_faults() {
        "nobody would have noticed, "
        "and a rank that grows makes it worse.",
        "src/model/adapter.cpp",
-       "static_cast<S>(a.config.scale())",
+       "static_cast<S>(a.config.scale(t.rank, t.alpha))",
        "tests/model/adapter.cpp",
        "adapter: a fresh one changes nothing to the bit; attached equals merged; restore gives the bits back",
        {"alpha", "α", "lora scale", "adapter scale", "rank"}},

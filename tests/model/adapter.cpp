@@ -67,7 +67,7 @@ TEST_CASE("adapter: what does not fit is refused before anything is changed") {
   CHECK(says([](LoraConfig& l) { l.rank = 17; }) == "LoRA: rank 17 is above that of attn.qkv [32, 16]");
   CHECK(says([](LoraConfig& l) { l.alpha = 0; }) == "LoRA: expected a positive alpha, found 0");
   CHECK(says([](LoraConfig& l) { l.dropout = 1; }) == "LoRA: expected a dropout of at least 0 and below 1, found 1");
-  CHECK(says([](LoraConfig& l) { l.targets = {"mlp.gate"}; }) == "LoRA: expected targets of attn.qkv, attn.q, attn.k, attn.v, attn.out, mlp.up, mlp.down, found mlp.gate");
+  CHECK(says([](LoraConfig& l) { l.targets = {"mlp.gate"}; }) == "LoRA: expected targets of attn.qkv, attn.q, attn.k, attn.v, attn.out, mlp.up, mlp.down, embed, found mlp.gate");
 
   ModelConfig deeper = c, wider = c;
   deeper.layers = 3, wider.width = 32, wider.hidden = 48;
