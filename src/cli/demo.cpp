@@ -204,7 +204,7 @@ class Demo {
         {"train", "--model", path("model"), "--corpus", "support", "--corpus-bytes", "1M", "--rank", "8", "--steps", number(o_.integer("lora-steps")), "--rate", "1e-2", "--batch", "8",
          "--eval-every", number(std::max<Index>(1, o_.integer("lora-steps") / 2)), "--val-fraction", "0.03", "--seed", number(seed()), "--threads", number(exec_.threads), "--out",
          path("support"), "--overwrite"});
-    const AdapterFiles files = checked(load_adapter(path("support"), model_->config));
+    const AdapterFiles files = checked(load_adapter(path("support"), *model_));
     attach(*model_, files.adapter);
     const double after = held_out(CorpusKind::support, seed() + 2000).bits_per_byte();
     const double share = static_cast<double>(files.adapter.arena.layout().parameters()) / static_cast<double>(model_->arena.layout().parameters());

@@ -87,7 +87,7 @@ int eval_command(Arguments arguments) {
   validate(files.decoder.config, what);
   std::optional<AdapterFiles> adapter;
   if (o.given("adapter")) {
-    adapter = checked(load_adapter(o.text("adapter"), files.decoder.config));
+    adapter = checked(load_adapter(o.text("adapter"), files.decoder));
     attach(files.decoder, adapter->adapter);
   }
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);

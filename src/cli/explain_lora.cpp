@@ -21,7 +21,7 @@ int explain_lora_command(Arguments arguments) {
   for (const char* name : {"target", "token"}) require_usage(o.given("model") || !o.given(name), "--{}: expected --model: the example has one layer", name);
 
   if (const auto model = model_to_explain(o)) {
-    const AdapterFiles adapter = checked(load_adapter(o.text("adapter"), model->decoder.config));
+    const AdapterFiles adapter = checked(load_adapter(o.text("adapter"), model->decoder));
     for (const std::string& warning : adapter.warnings) fmt::print(stderr, "note: {}\n", warning);
     LoraQuestion question;
     question.target = o.text("target"), question.token = o.integer_or("token", -1), question.exec = o.exec();

@@ -140,7 +140,7 @@ Start begin(Options& o) {
   Start s{checked(load_model(o.text("model"))), {}};
   for (const std::string& warning : s.base.warnings) fmt::print(stderr, "note: {}\n", warning);
   if (o.is_set("resume")) {
-    AdapterFiles files = checked(load_adapter(last, s.base.decoder.config));
+    AdapterFiles files = checked(load_adapter(last, s.base.decoder));
     supply_recorded(o, last.string(), files.metadata);
     s.adapter = std::move(files.adapter);
   } else {
@@ -160,7 +160,7 @@ int train(Arguments arguments) {
   const TrainOptions options = training_options(o, standard_training(o.is_set("muon")));
   if (o.is_set("resume")) {
     const std::string last = o.text("out") + "/last";
-    check_same_text(source, last, checked(load_adapter(last, base.decoder.config)).metadata);
+    check_same_text(source, last, checked(load_adapter(last, base.decoder)).metadata);
   }
   Decoder<float>& model = base.decoder;
   const Lessons lessons = o.is_set("answers-only") ? answers(source, base.tokenizer, model, options, o.real("val-fraction"))
@@ -180,7 +180,7 @@ int train(Arguments arguments) {
   run.trainer = &trainer, run.batches = lessons.batches, run.record = &record, run.validate = validate;
   run.expected = fmt::format("before {:.4f}", before);
   if (!o.is_set("answers-only")) run.source_bits = source.bits_per_byte;  // answers alone are another text
-  run.files = [&](const Metadata& metadata) { return adapter_files(adapter, model.config, o.text("model"), metadata); };
+  run.files = [&](const Metadata& metadata) { return adapter_files(adapter, model, o.text("model"), metadata); };
   const RunResult result = run_and_show(o, run);
   const int code = result.interrupted ? interrupted_exit(o, result) : 0;
   if (!result.interrupted) {
@@ -215,7 +215,7 @@ int merge(Arguments arguments) {
     throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", out.string()));
   }
   ModelFiles files = checked(load_model(o.text("model")));
-  const AdapterFiles adapter = checked(load_adapter(o.text("adapter"), files.decoder.config));
+  const AdapterFiles adapter = checked(load_adapter(o.text("adapter"), files.decoder));
   for (const std::vector<std::string>* warnings : {&std::as_const(files.warnings), &adapter.warnings}) {
     for (const std::string& warning : *warnings) fmt::print(stderr, "note: {}\n", warning);
   }
@@ -236,7 +236,7 @@ int inspect(Arguments arguments) {
   o.example("glassformer lora inspect --model model --adapter adapter");
   if (!o.parse(arguments)) return 0;
   const ModelFiles files = checked(load_model(o.text("model")));
-  const AdapterFiles loaded = checked(load_adapter(o.text("adapter"), files.decoder.config));
+  const AdapterFiles loaded = checked(load_adapter(o.text("adapter"), files.decoder));
   const Adapter<float>& adapter = loaded.adapter;
   for (const std::string& warning : loaded.warnings) fmt::print(stderr, "note: {}\n", warning);
   const Index parameters = adapter.arena.layout().parameters();

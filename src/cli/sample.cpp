@@ -74,7 +74,7 @@ int sample_command(Arguments arguments) {
   ModelFiles files = checked(load_model(o.text("model")));
   std::optional<AdapterFiles> adapter;
   if (o.given("adapter")) {
-    adapter = checked(load_adapter(o.text("adapter"), files.decoder.config));
+    adapter = checked(load_adapter(o.text("adapter"), files.decoder));
     attach(files.decoder, adapter->adapter);
     files.warnings.insert(files.warnings.end(), adapter->warnings.begin(), adapter->warnings.end());
   }

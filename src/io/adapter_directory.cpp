@@ -313,16 +313,16 @@ Expected<AdapterFiles> load(const fs::path& dir, const ModelConfig& base) {
 
 }  // namespace
 
-Expected<AdapterFiles> load_adapter(const fs::path& dir, const ModelConfig& base) {
+Expected<AdapterFiles> load_adapter(const fs::path& dir, const Decoder<float>& base) {
   try {
-    return load(dir, resolved(base));
+    return load(dir, base.config);
   } catch (const std::bad_alloc&) {
     return unexpected("{}: expected an adapter that fits in memory, found a larger one", dir.string());
   }
 }
 
-std::vector<FileToSave> adapter_files(const Adapter<float>& adapter, const ModelConfig& config, const std::string& base_name, const Metadata& extra) {
-  const ModelConfig base = resolved(config);
+std::vector<FileToSave> adapter_files(const Adapter<float>& adapter, const Decoder<float>& decoder, const std::string& base_name, const Metadata& extra) {
+  const ModelConfig& base = decoder.config;
   const ModelFamily family = model_family(base);
   std::vector<Module> modules = family == ModelFamily::glassformer ? modules_of(adapter.targets) : modules_of(base, family);
   std::erase_if(modules, [&](const Module& m) { return targets_in(m, adapter.targets).empty(); });
@@ -347,7 +347,7 @@ std::vector<FileToSave> adapter_files(const Adapter<float>& adapter, const Model
           {"adapter_model.safetensors", write_weights}};
 }
 
-Expected<void> save_adapter(const fs::path& dir, const Adapter<float>& adapter, const ModelConfig& base, const std::string& base_name) {
+Expected<void> save_adapter(const fs::path& dir, const Adapter<float>& adapter, const Decoder<float>& base, const std::string& base_name) {
   return save_directory(dir, adapter_files(adapter, base, base_name));
 }
 
