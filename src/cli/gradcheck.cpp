@@ -12,6 +12,10 @@ Options declare() {
   o.integer("vocab", 11, 2, "tokens of the vocabulary");
   o.integer("entries", 0, 0, "of each tensor at most N entries, drawn at random; 0: all of them");
   o.integer("lora-rank", 0, 0, "attach an adapter of this rank and check it too; 0: none");
+  o.flag("dora", "make it a DoRA adapter; the model's own tensors are then left out");
+  o.flag("lora-embedding", "adapt the token embedding too");
+  o.integer("soft-prompt", 0, 0, "tokens of a soft prompt before each sequence, checked too; 0: none");
+  o.text("base-type", "TYPE", "quantize the matrices (q8_0, q4_0, int4, nf4), which then stay frozen; needs widths of 64");
   o.flag("mask-prompt", "the first half of each sequence is not scored");
   declare_model_options(o, "2 layers, 2 heads, width 8, context 8, GPT-2's choices unless given");
   o.common(kSeed | kThreads | kKernels | kJson);
@@ -41,7 +45,23 @@ int gradcheck_command(Arguments arguments) {
   options.threads = o.exec().threads;
   options.mask_prompt = o.is_set("mask-prompt");
   options.entries = o.integer("entries");
-  if (const Index rank = o.integer("lora-rank"); rank > 0) options.lora = LoraConfig{rank, 2.0 * static_cast<double>(rank), 0, false, {}};
+  if (const Index rank = o.integer("lora-rank"); rank > 0) {
+    options.lora = LoraConfig{.rank = rank, .alpha = 2.0 * static_cast<double>(rank), .dora = o.is_set("dora")};
+    if (o.is_set("lora-embedding")) {
+      options.lora->targets = default_adapter_targets(options.config);
+      options.lora->targets.emplace_back("embed");
+    }
+  }
+  for (const char* name : {"dora", "lora-embedding"}) require_usage(options.lora || !o.is_set(name), "--{}: expected --lora-rank beside it", name);
+  options.soft_prompt = o.integer("soft-prompt");
+  require_usage(options.soft_prompt < options.config.context, "--soft-prompt: expected less than the context of {}, found {}", options.config.context,
+                options.soft_prompt);
+  if (o.given("base-type")) {
+    const auto type = quantized_named(o.text("base-type"));
+    require_usage(type.has_value(), "--base-type: {}", type ? "" : type.error());
+    options.base = *type;
+    require_usage(options.lora || options.soft_prompt > 0, "--base-type: expected something to train beside it: --lora-rank or --soft-prompt");
+  }
 
   const bool table = !o.json();
   if (table) print_output(fmt::format("{:<34} {:>14} {:>14} {:>14} {:>10}\n", "tensor", "parameters", "|analytic|", "|numeric|", "error"));

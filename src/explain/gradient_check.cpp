@@ -6,6 +6,8 @@
 #include <set>
 
 #include "glassformer/core/require.hpp"
+#include "glassformer/data/dataset.hpp"
+#include "glassformer/model/quantize.hpp"
 
 namespace glassformer {
 namespace {
@@ -14,6 +16,7 @@ namespace {
 // divided by its scale, or α/r would make a change far larger than the weights, and a loss too crooked to be differentiated.
 void draw(const Arena<double>& arena, const RandomStream& stream, double scale = 1) {
   for (const TensorInfo& info : arena.layout().tensors()) {
+    if (info.name.ends_with(".magnitude")) continue;  // it starts at the row norms: see disturb
     const bool gain = info.kind == ParameterKind::vector && info.name.ends_with(".weight");
     const double natural = info.kind == ParameterKind::vector ? 0.2 : 1 / std::sqrt(static_cast<double>(info.cols));
     const double deviation = info.name.ends_with("lora_B") ? natural / scale : natural;
@@ -23,30 +26,32 @@ void draw(const Arena<double>& arena, const RandomStream& stream, double scale =
   }
 }
 
-// Packed sequences of random tokens, with targets.
-struct Batch {
-  std::vector<Index> starts = {0};
-  std::vector<Token> ids, targets;  // [ΣT]
-  Index scored = 0;
-};
+// DoRA's magnitudes away from the row norms, where W' = V would hide a mistake.
+void disturb_magnitudes(const Adapter<double>& adapter, const RandomStream& stream) {
+  for (const AdapterTarget& t : adapter.targets) {
+    const MatrixView<double> m = adapter.arena.view(t.name + ".magnitude");
+    for (Index i = 0; i < m.size(); ++i) m.data[i] *= 1 + 0.2 * random_normal(stream.at(t.name), static_cast<std::uint64_t>(i));
+  }
+}
 
+// Packed sequences of random tokens, with targets.
 Batch random_batch(const GradientCheckOptions& options, const ModelConfig& c, const RandomStream& stream) {
   const auto vocab = static_cast<std::uint64_t>(c.vocab);
   const RandomStream of_ids = stream.at("ids"), of_targets = stream.at("targets");
   Batch b;
+  b.starts = {0};
   for (Index length : options.lengths) {
     require(length >= 1, "gradient check: expected sequences of at least one token, found {}", length);
-    length = std::min(length, c.context);
+    length = std::min(length, c.context - options.soft_prompt);
     for (Index t = 0; t < length; ++t) {
-      const auto n = static_cast<std::uint64_t>(b.ids.size());
+      const auto n = static_cast<std::uint64_t>(b.inputs.size());
       const bool hidden = options.mask_prompt ? t < length / 2 : n % 4 == 1;
-      b.ids.push_back(static_cast<Token>(random_below(of_ids, n, vocab)));
+      b.inputs.push_back(static_cast<Token>(random_below(of_ids, n, vocab)));
       b.targets.push_back(hidden ? Token{-1} : static_cast<Token>(random_below(of_targets, n, vocab)));
-      b.scored += !hidden;
     }
-    b.starts.push_back(static_cast<Index>(b.ids.size()));
+    b.starts.push_back(static_cast<Index>(b.inputs.size()));
   }
-  require(b.scored > 0, "gradient check: expected at least one sequence, found none");
+  require(!b.targets.empty(), "gradient check: expected at least one sequence, found none");
   return b;
 }
 
@@ -103,20 +108,31 @@ std::vector<TensorCheck> check_gradients(const GradientCheckOptions& options, co
   Decoder<double> model = make_decoder<double>(config);
   const RandomStream random = RandomStream{options.seed}.at("gradient check");
   draw(model.arena, random.at("weights"));
-  std::optional<Adapter<double>> adapter;
+  if (options.base) model = convert_decoder<double>(quantize_decoder(convert_decoder<float>(model), QuantizeTypes::all(*options.base)));
+  require(!options.base || !model.quantized.empty(), "gradient check: expected widths that are multiples of {} under {}, found none",
+          block_length(options.base.value_or(QuantizedType::q8_0)), quantized_name(options.base.value_or(QuantizedType::q8_0)));
+  std::optional<Adapter<double>> adapter, prompt;
   if (options.lora) {
     adapter = make_adapter<double>(model, *options.lora, options.seed);
     draw(adapter->arena, random.at("adapter"), options.lora->scale());
+    disturb_magnitudes(*adapter, random.at("magnitude"));
     attach(model, *adapter);
   }
+  if (options.soft_prompt > 0) {
+    prompt = make_soft_prompt<double>(model, options.soft_prompt, options.seed);
+    attach(model, *prompt);
+  }
 
-  const Batch batch = random_batch(options, model.config, random.at("batch"));
+  const Batch batch = prepend(random_batch(options, model.config, random.at("batch")), soft_prompt_ids(model));
   Workspace workspace;
   Pass<double> pass;
   pass.exec.kernels = options.kernels, pass.exec.threads = options.threads;
   pass.starts = batch.starts, pass.workspace = &workspace;
   pass.training = true, pass.random = random.at("dropout");
-  const auto mean_loss = [&] { return decoder_loss<double>(model, pass, batch.ids, batch.targets, nullptr, nullptr, 1).mean(); };
+  const auto mean_loss = [&] {
+    refresh(model);  // A or B may have moved under DoRA's norms
+    return decoder_loss<double>(model, pass, batch.inputs, batch.targets, nullptr, nullptr, 1).mean();
+  };
 
   std::vector<TensorCheck> checks;
   const auto check_arena = [&](const Arena<double>& parameters, const Arena<double>& gradients) {
@@ -130,11 +146,12 @@ std::vector<TensorCheck> check_gradients(const GradientCheckOptions& options, co
     DecoderSaved<double> saved;
     Pass<double> watched = pass;
     watched.trace = options.trace;
-    decoder_loss<double>(model, watched, batch.ids, batch.targets, &saved, &gradients, 1 / static_cast<double>(batch.scored));
+    decoder_loss<double>(model, watched, batch.inputs, batch.targets, &saved, &gradients, 1 / static_cast<double>(batch.scored()));
     return gradients;
   };
-  check_arena(model.arena, analytic(make_gradients(model)).arena);
+  if (!options.base && !(options.lora && options.lora->dora)) check_arena(model.arena, analytic(make_gradients(model)).arena);
   if (adapter) check_arena(adapter->arena, analytic(make_adapter_gradients(model, *adapter)).adapter);
+  if (prompt) check_arena(prompt->arena, analytic(make_adapter_gradients(model, *prompt)).adapter);
   return checks;
 }
 

@@ -52,10 +52,12 @@ std::vector<Axis> axes() {
           axis_of<bool>("norm_bias", no_yes, &ModelConfig::norm_bias, both),
           {"kernels", {"fused", "reference"}, [](O& o, std::size_t i) { o.kernels = i == 0 ? Kernels::fused : Kernels::reference; }},
           {"masked prompt", no_yes, [](O& o, std::size_t i) { o.mask_prompt = i == 1; }},
-          {"lora", {"none", "plain", "dropout"}, [](O& o, std::size_t i) {
+          {"soft prompt", {"none", "2 tokens"}, [](O& o, std::size_t i) { o.soft_prompt = i == 0 ? 0 : 2; }},
+          {"lora", {"none", "plain", "dropout", "embedding", "dora"}, [](O& o, std::size_t i) {
              if (i == 0) return;
              o.lora.emplace();
-             o.lora->rank = 2, o.lora->dropout = i == 2 ? 0.3 : 0.0;
+             o.lora->rank = 2, o.lora->dropout = i == 2 ? 0.3 : 0.0, o.lora->dora = i == 4;
+             if (i == 3) o.lora->targets = {"embed", "attn.out"}, o.lora->rank_pattern = {{"embed", 3}, {"blocks.1.attn.out", 1}};
            }}};
 }
 
@@ -156,6 +158,28 @@ TEST_CASE("gradients: every choice and every pair of choices, analytic equals nu
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   MESSAGE(rows.size(), " configurations, ", tensors, " tensors in ", seconds, " s; worst error ", worst, ", ", where);
+}
+
+TEST_CASE("gradients: through quantized weights, of LoRA, rsLoRA, DoRA, an adapted embedding and a soft prompt") {
+  for (const QuantizedType base : {QuantizedType::nf4, QuantizedType::q8_0}) {
+    for (const int kind : {0, 1, 2, 3}) {
+      GradientCheckOptions o = tiny();
+      o.config.width = o.config.hidden = 64, o.config.position = Position::rope, o.config.mlp = Mlp::swiglu;
+      o.base = base, o.entries = 30, o.soft_prompt = 2;
+      o.kernels = kind % 2 == 0 ? Kernels::fused : Kernels::reference;
+      o.lora.emplace();
+      o.lora->rank = 2, o.lora->rank_stabilized = kind == 1, o.lora->dora = kind == 2;
+      if (kind == 3) o.lora->targets = {"embed", "mlp.down"};
+      std::size_t checked = 0;
+      for (const TensorCheck& check : check_gradients(o)) {
+        INFO(quantized_name(base), " kind ", kind, " ", check.name, " analytic ", check.analytic_norm, " numeric ", check.numeric_norm);
+        CHECK(check.error <= kGradientTolerance);
+        CHECK_FALSE(check.zero);
+        checked += check.name.find("lora") != std::string::npos || check.name == "prompt.weight" || check.name.ends_with(".magnitude");
+      }
+      CHECK(checked == (kind == 3 ? 2 * 2 + 2 : (kind == 2 ? 3 : 2) * 14) + 1);  // all of them, and nothing of the base
+    }
+  }
 }
 
 TEST_CASE("gradients: a backward pass that is wrong by 0.1% anywhere is found") {

@@ -31,7 +31,9 @@ struct GradientCheckOptions {
   std::uint64_t seed = 1;                   // of weights, tokens, targets, dropout and the sample of entries
   Kernels kernels = Kernels::fused;
   int threads = 1;
-  std::optional<LoraConfig> lora;           // attached with B not zero; its tensors are checked as well as the model's
+  std::optional<LoraConfig> lora;           // attached with B not zero; its tensors are checked as well as the model's (not under DoRA)
+  Index soft_prompt = 0;                    // tokens of a soft prompt before each sequence, checked too
+  std::optional<QuantizedType> base;        // the matrices are quantized and frozen: only the adapter and the soft prompt are checked
   bool mask_prompt = false;                 // targets of the first half of each sequence are not scored
   std::vector<Index> lengths = {6, 1, 4};   // of the packed sequences; cut to the model's context
   Index entries = 0;                        // at most so many of each tensor, drawn at random; 0: all
