@@ -62,10 +62,10 @@ void compare_batch(const Decoder<float>& base, const Decoder<float>& model, cons
 
 }  // namespace
 
-Comparison compare_models(const Decoder<float>& base, const Decoder<float>& model, std::span<const Batch> batches, const Exec& exec) {
+ModelComparison compare_models(const Decoder<float>& base, const Decoder<float>& model, std::span<const Batch> batches, const Exec& exec) {
   require(base.config.vocab == model.config.vocab, "compare: expected two models of one vocabulary, found {} and {} tokens", base.config.vocab,
           model.config.vocab);
-  Comparison c;
+  ModelComparison c;
   Index agreed = 0;
   Workspace workspace;
   std::vector<Row> rows;

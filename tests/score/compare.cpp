@@ -28,7 +28,7 @@ Decoder<float> constant_model(const std::vector<float>& logits) {
 TEST_CASE("a model beside itself: ratio 1, divergence 0, agreement 1, exactly") {
   const Decoder<float> m = random_decoder<float>(tiny_config());
   const auto batches = whole_split(random_ids(200, m.config.vocab), m.config.context, 3);
-  const Comparison c = compare_models(m, m, batches);
+  const ModelComparison c = compare_models(m, m, batches);
   CHECK(c.tokens == 199);
   CHECK(c.loss_nats == c.base_loss_nats);
   CHECK(c.perplexity_ratio == 1);
@@ -51,7 +51,7 @@ TEST_CASE("a comparison by hand") {
   const float l2 = std::log(2.0F);
   const Decoder<float> p = constant_model({l2, 0, 0}), q = constant_model({1, 1 + l2, 1});  // a constant added to all logits changes nothing
   const Batch batch{{0, 1, 2, 0}, {0, 1, -1, 1}, {0, 2, 4}};
-  const Comparison c = compare_models(p, q, std::span(&batch, 1));
+  const ModelComparison c = compare_models(p, q, std::span(&batch, 1));
   CHECK(c.tokens == 3);  // targets 0, 1, 1
   CHECK(c.base_loss_nats == doctest::Approx((std::log(2.0) + 2 * std::log(4.0)) / 3).epsilon(1e-6));
   CHECK(c.loss_nats == doctest::Approx((std::log(4.0) + 2 * std::log(2.0)) / 3).epsilon(1e-6));
@@ -71,14 +71,14 @@ TEST_CASE("a quantized model beside its base, the same for any number of threads
   const Decoder<float> m = random_decoder<float>(config);
   const auto batches = whole_split(random_ids(500, config.vocab), config.context, 4);
   const auto cost = [&](QuantizedType type) { return compare_models(m, quantize_decoder(m, QuantizeTypes::all(type)), batches); };
-  const Comparison q8 = cost(QuantizedType::q8_0), nf4 = cost(QuantizedType::nf4);
+  const ModelComparison q8 = cost(QuantizedType::q8_0), nf4 = cost(QuantizedType::nf4);
   CHECK(q8.mean_kl_nats > 0);
   CHECK(nf4.mean_kl_nats > 10 * q8.mean_kl_nats);
   CHECK(q8.top1_agreement > nf4.top1_agreement);
   CHECK(std::abs(q8.perplexity_ratio - 1) < 0.01);
   Exec three;
   three.threads = 3;
-  const Comparison again = compare_models(m, quantize_decoder(m, QuantizeTypes::all(QuantizedType::nf4)), batches, three);
+  const ModelComparison again = compare_models(m, quantize_decoder(m, QuantizeTypes::all(QuantizedType::nf4)), batches, three);
   CHECK(again.mean_kl_nats == nf4.mean_kl_nats);
   CHECK(again.loss_nats == nf4.loss_nats);
 }

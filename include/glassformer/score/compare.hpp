@@ -8,7 +8,7 @@
 
 namespace glassformer {
 
-struct Comparison {
+struct ModelComparison {
   Index tokens = 0;              // scored
   double loss_nats = 0;          // mean of −log q(target)
   double base_loss_nats = 0;     // mean of −log p(target)
@@ -20,6 +20,6 @@ struct Comparison {
 // Runs both models on the batches (whole_split, pack_examples); targets of −1 are not scored. Logits are held for some rows at a time,
 // probabilities are in double. The models need the same vocabulary, not the same shape.
 // Throws std::invalid_argument for vocabularies that differ, or when nothing is scored.
-Comparison compare_models(const Decoder<float>& base, const Decoder<float>& model, std::span<const Batch> batches, const Exec& = {});
+ModelComparison compare_models(const Decoder<float>& base, const Decoder<float>& model, std::span<const Batch> batches, const Exec& = {});
 
 }  // namespace glassformer
