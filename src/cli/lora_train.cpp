@@ -1,12 +1,13 @@
 // lora train
+#include <chrono>
 #include <cmath>
 
 #include "cli/lora.hpp"
+#include "cli/lora_lessons.hpp"
+#include "cli/lora_methods.hpp"
 #include "cli/recipes.hpp"
 #include "cli/terminal.hpp"
 #include "cli/training.hpp"
-#include "glassformer/io/adapter_directory.hpp"
-#include "glassformer/io/model_directory.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -14,142 +15,188 @@ namespace {
 namespace fs = std::filesystem;
 
 Options declare_train() {
-  Options o("lora train", "Trains a low-rank change of a model (LoRA) on a text; the model itself stays as it is.");
+  Options o("lora train",
+            "Adapts a model to a text: by a low-rank change (LoRA), or by what that is compared with. The model itself stays as it is.");
   o.path("model", "DIR", "the model to adapt", required);
   declare_text_source(o);
   o.real("val-fraction", 0.1, 0.000001, 0.999999, "share of the text, its end, that is kept for validation");
   o.flag("answers-only", "dialogues of \"Customer: …\" and \"Agent: …\" lines: only what the agent says is learned and scored");
-  declare_run_options(o, "the best adapter");
-  o.group("Adapter");
-  o.integer("rank", 8, 1, "rank of the change");
-  o.positive("alpha", {}, "scale: the change is multiplied by alpha/rank; twice the rank unless given");
-  o.real("lora-dropout", 0, 0, 0.999, "dropout on the adapter's input");
-  o.text("targets", "A,B,…",
-         "matrices to adapt: of attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up, mlp.down; all linear layers "
-         "unless given");
-  o.flag("rslora", "scale alpha/√rank (rsLoRA)");
-  declare_training_options(o, "500 steps of 16 sequences, rate 2e-3 to 2e-4, no decay, unless given");
+  o.path("forget-data", "FILE", "another text, whose loss before and after shows what is forgotten");
+  o.choice("forget-corpus", {"stories", "support"}, "instead of --forget-data: a generated text, drawn with another seed than --corpus");
+  o.size("forget-bytes", "100K", "how much of it");
+  declare_run_options(o, "the best adapter, or model", !required);
+  o.real("until-loss", {}, 0, 1e6, "stop at the first validation whose loss in nats is at most this");
+  declare_method_options(o);
+  declare_training_options(o, "500 steps of 16 sequences, no decay, rate 2e-3 (full 5e-4, soft-prompt 3e-2) down to a tenth, unless given");
   o.common(kSeed | kThreads | kKernels | kJson);
   o.example("glassformer lora train --model model --corpus support --answers-only --rank 8 --out adapter");
+  o.example("glassformer lora train --model model --corpus support --answers-only --method full --forget-corpus stories --out adapted");
+  o.example("glassformer lora train --model model --corpus support --answers-only --method few-shot --shots 2");
   o.example("glassformer sample --model model --adapter adapter --prompt \"Customer:\"");
   return o;
 }
 
-std::vector<std::string> split_names(const std::string& text) {
-  std::vector<std::string> names;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    if (end > begin) names.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return names;
-}
-
-LoraConfig lora_config(const Options& o) {
-  LoraConfig c;
-  c.rank = o.integer("rank");
-  c.alpha = o.real_or("alpha", 2.0 * static_cast<double>(c.rank));
-  c.dropout = o.real("lora-dropout");
-  c.rank_stabilized = o.is_set("rslora");
-  c.targets = split_names(o.text("targets"));
-  return c;
-}
-
-TrainOptions standard_training(bool muon) {
-  TrainOptions t;
-  t.steps = 500, t.batch = 16, t.warmup = 50, t.rate = 2e-3, t.min_rate = 2e-4, t.weight_decay = 0, t.muon = muon;
-  return t;
-}
-
-// What an adapter learns from: batches of a step, and batches to validate on.
-struct Lessons {
-  BatchSource batches;
-  std::vector<Batch> validation;
-  std::string description;
-};
-
-// Windows of the text, as in training a model.
-Lessons windows(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t,
-                double val_fraction) {
-  const Index context = model.config.context;
-  auto tokens =
-      std::make_shared<const TokenSplit>(split_tokens(encode_text(tokenizer, source, document_separator(model.config)), val_fraction));
-  if (static_cast<Index>(tokens->train.size()) <= context || tokens->val.size() < 2) {
-    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
-                              source.name, context, tokens->train.size(), tokens->val.size()));
-  }
-  const RandomStream stream = RandomStream{t.seed}.at("batches");
-  const std::optional<Token> separator = document_separator(model.config);
-  return {[tokens, t, context, stream, separator](Index step, Index micro) {
-            return random_batch(tokens->train, t.batch, context, stream, static_cast<std::uint64_t>(step * t.accumulate + micro),
-                                separator);
-          },
-          whole_split(tokens->val, context, std::max<Index>(1, 2048 / context), separator),
-          fmt::format("{} tokens to train on, {} to validate", tokens->train.size(), tokens->val.size())};
-}
-
-// Questions and answers of dialogues; the answers are scored.
-Lessons answers(const TextSource& source, const Tokenizer& tokenizer, const Decoder<float>& model, const TrainOptions& t,
-                double val_fraction) {
-  const Index context = model.config.context;
-  auto train = std::make_shared<std::vector<Example>>();
-  std::vector<Example> all, validation;
-  Index too_long = 0;
-  try {
-    for (const auto& [prompt, answer] : prompts_and_answers(source.text)) {
-      Example e{tokenizer.encode(prompt), tokenizer.encode(answer)};
-      if (const auto start = document_separator(model.config)) e.prompt.insert(e.prompt.begin(), *start);
-      if (static_cast<Index>(e.answer.size()) > context)
-        ++too_long;
-      else
-        all.push_back(std::move(e));
+// Another text, on which the adapted model is compared with the one before.
+class Elsewhere {
+ public:
+  Elsewhere(const Options& o, const ModelFiles& base) : base_(base) {
+    require_usage(!(o.given("forget-data") && o.given("forget-corpus")),
+                  "expected either --forget-data FILE or --forget-corpus stories|support, found both");
+    require_usage(o.given("forget-corpus") || !o.given("forget-bytes"), "--forget-bytes: expected --forget-corpus beside it, found none");
+    if (!o.given("forget-data") && !o.given("forget-corpus")) return;
+    TextSource source;
+    if (o.given("forget-data")) {
+      source = {o.text("forget-data"), checked(read_text(o.text("forget-data"))), {}};
+    } else {
+      constexpr std::uint64_t kOther = 1000003;  // the model may well have learned the corpus of this very seed by heart
+      Corpus corpus = make_corpus(checked(corpus_kind(o.text("forget-corpus"))), o.integer("forget-bytes"), o.seed() + kOther);
+      source = {"corpus " + o.text("forget-corpus"), std::move(corpus.text), {}, std::move(corpus.documents)};
     }
-  } catch (const std::invalid_argument& error) {
-    throw Failure(fmt::format("{}: {}", source.name, error.what()));
+    const std::vector<Token> ids = encode_text(base.tokenizer, source, document_separator(base.decoder.config));
+    if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));
+    ids_.emplace(ids);
   }
-  const auto cut = static_cast<std::size_t>((1 - val_fraction) * static_cast<double>(all.size()));
-  if (cut == 0 || cut == all.size()) {
-    throw Failure(fmt::format(
-        "{}: expected dialogues of \"Customer: …\" and \"Agent: …\" lines with at least two answers of up to {} tokens, found {}",
-        source.name, context, all.size()));
+  bool empty() const { return !ids_; }
+  double loss_nats(std::span<const Token> prefix, const Exec& exec) const {
+    const ModelConfig& c = base_.decoder.config;
+    const Index room = c.context - static_cast<Index>(prefix.size());
+    std::vector<Batch> batches = whole_split(*ids_, room, std::max<Index>(1, 2048 / room), document_separator(c));
+    for (Batch& b : batches) b = prepend(b, prefix);
+    return score_batches(base_.decoder, base_.tokenizer, batches, exec).loss_nats();
   }
-  train->assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(cut));
-  validation.assign(all.begin() + static_cast<std::ptrdiff_t>(cut), all.end());
-  Lessons lessons;
-  const RandomStream stream = RandomStream{t.seed}.at("batches");
-  lessons.batches = [train, t, context, stream](Index step, Index micro) {
-    std::vector<Example> drawn;
-    const RandomStream at = stream.at(static_cast<std::uint64_t>(step * t.accumulate + micro));
-    for (Index i = 0; i < t.batch; ++i) drawn.push_back((*train)[random_below(at, static_cast<std::uint64_t>(i), train->size())]);
-    return pack_examples(drawn, context);
-  };
-  constexpr std::size_t kAtOnce = 16;
-  for (std::size_t i = 0; i < validation.size(); i += kAtOnce) {
-    lessons.validation.push_back(pack_examples(std::span(validation).subspan(i, std::min(kAtOnce, validation.size() - i)), context));
-  }
-  lessons.description = fmt::format("{} answers to train on, {} to validate{}", train->size(), validation.size(),
-                                    too_long ? fmt::format(" ({} longer than the context were left out)", too_long) : "");
-  return lessons;
-}
 
-struct Start {
-  ModelFiles base;
-  Adapter<float> adapter;
+ private:
+  const ModelFiles& base_;
+  std::optional<std::vector<Token>> ids_;
 };
 
-// The base model with a fresh adapter, or with the one of the run that is resumed, whose options are then supplied.
-Start begin(Options& o) {
+// What every method says of itself, so that they can be laid side by side.
+struct Figures {
+  Index all = 0, trainable = 0, val_tokens = 0;
+  double before = 0;
+  std::optional<double> forget_before, forget;
+};
+double share(const Figures& f) { return static_cast<double>(f.trainable) / static_cast<double>(f.all); }
+
+void add(JsonLine& json, const Options& o, const Figures& f) {
+  json.add("method", std::string_view(o.text("method")));
+  json.add("trainable_parameters", f.trainable)
+      .add("trainable_share", share(f))
+      .add("val_tokens", f.val_tokens)
+      .add("val_loss_nats_before", f.before);
+  if (f.forget_before) json.add("forget_loss_nats_before", *f.forget_before).add("forget_loss_nats", *f.forget);
+  if (const auto peak = peak_bytes()) json.add("peak_bytes", *peak);
+}
+
+std::string forgotten(const Figures& f) {
+  return f.forget_before ? fmt::format("elsewhere  {:.4f} nats per token (before {:.4f})\n", *f.forget, *f.forget_before) : "";
+}
+
+ModelFiles load_base(const Options& o) {
+  ModelFiles base = checked(load_model(o.text("model")));
+  for (const std::string& warning : base.warnings) fmt::print(stderr, "note: {}\n", warning);
+  return base;
+}
+
+// Nothing is trained: examples stand before each question.
+int few_shot(const Options& o) {
+  const auto start = std::chrono::steady_clock::now();
+  const ModelFiles base = load_base(o);
+  const TextSource source = read_text_source(o, o.seed());
+  const Lessons lessons(source, base.tokenizer, base.decoder.config, o.is_set("answers-only"), o.real("val-fraction"), 0);
+  const Elsewhere elsewhere(o, base);
+  const auto score = [&](std::span<const Batch> batches) { return score_batches(base.decoder, base.tokenizer, batches, o.exec()); };
+  const std::vector<Batch> plain = lessons.validation({});
+  double used = 0;
+  const std::vector<Batch> shown = lessons.few_shot(o.integer("shots"), o.seed(), used);
+  Figures f;
+  f.all = decoder_parameters(base.decoder), f.val_tokens = scored_tokens(shown), f.before = score(plain).loss_nats();
+  if (!elsewhere.empty()) f.forget_before = f.forget = elsewhere.loss_nats({}, o.exec());  // the model is the same
+  const Score after = score(shown);
+  fmt::print(stderr, "model      {}\ntext       {}: {}\nbefore     {:.4f} nats per token\nafter      {:.4f} nats per token, {}\n",
+             base.description, source.name, lessons.description(), f.before, after.loss_nats(),
+             o.is_set("answers-only") ? fmt::format("{:.2f} examples before each question", used)
+                                      : "half a context of the text before each window");
+  fmt::print(stderr, "{}", forgotten(f));
+  if (!o.json()) return 0;
+  JsonLine json;
+  json.add("parameters", f.all)
+      .add("val_loss_nats", after.loss_nats())
+      .add("val_bits_per_byte", after.bits_per_byte())
+      .add("val_accuracy", after.accuracy());
+  json.add("seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count())
+      .add("model", std::string_view(o.text("model")));
+  if (o.is_set("answers-only")) json.add("shots", o.integer("shots")).add("shots_used", used);
+  add(json, o, f);
+  json.print();
+  return 0;
+}
+
+void check_directories(const Options& o) {
+  require_usage(o.given("out"), "expected --out DIR; see glassformer lora train --help");
+  std::error_code ignored;
+  require_usage(!fs::equivalent(o.text("out"), o.text("model"), ignored),
+                "--out: expected another directory than the model's, which stays as it is");
+  check_out(o);
+}
+
+void report(const Options& o, const Learner& learner, const RunResult& r, const Figures& f) {
+  fmt::print(stderr, "after      {:.4f} nats per token (before {:.4f}), best at step {} of {}, in {}\n{}", r.val_loss_nats, f.before,
+             r.best_step, r.steps, duration(r.seconds), forgotten(f));
+  if (learner.is_adapter())
+    fmt::print(stderr, "adapter    {}\nnext       glassformer sample --model {} --adapter {} --max-tokens 200\n", o.text("out"),
+               o.text("model"), o.text("out"));
+  else
+    fmt::print(stderr, "model      {}\nnext       glassformer sample --model {} --max-tokens 200\n", o.text("out"), o.text("out"));
+}
+
+int adapt(const Options& o, Method method) {
   const fs::path last = fs::path(o.text("out")) / "last";
-  Start s{checked(load_model(o.text("model"))), {}};
-  for (const std::string& warning : s.base.warnings) fmt::print(stderr, "note: {}\n", warning);
-  if (o.is_set("resume")) {
-    AdapterFiles files = checked(load_adapter(last, s.base.decoder));
-    supply_recorded(o, last.string(), files.metadata);
-    s.adapter = std::move(files.adapter);
-  } else {
-    s.adapter = make_adapter<float>(s.base.decoder.config, lora_config(o), o.seed());
+  ModelFiles base = load_base(o);
+  const TextSource source = read_text_source(o, o.seed());
+  if (o.is_set("resume")) check_same_text(source, last.string(), run_metadata(last));
+  const TrainOptions options = training_options(o, standard_training(method, o.is_set("muon")));
+  const Index virtual_tokens = prompt_tokens(o, method);
+  require_usage(virtual_tokens < base.decoder.config.context, "--prompt-tokens: expected less than the context of {}, found {}",
+                base.decoder.config.context, virtual_tokens);
+  const Lessons lessons(source, base.tokenizer, base.decoder.config, o.is_set("answers-only"), o.real("val-fraction"), virtual_tokens);
+  const Elsewhere elsewhere(o, base);
+  Figures f;
+  f.all = decoder_parameters(base.decoder);
+  f.before = score_batches(base.decoder, base.tokenizer, lessons.validation({}), options.exec).loss_nats();  // the model alone
+  if (!elsewhere.empty()) f.forget_before = elsewhere.loss_nats({}, options.exec);
+
+  Learner learner(o, method, base, last, options);
+  const std::vector<Token> prefix = learner.prefix();
+  const std::vector<Batch> validation = lessons.validation(prefix);
+  f.trainable = learner.trainable(), f.val_tokens = scored_tokens(validation);
+  fmt::print(stderr, "model      {}\ntext       {}: {}\n{:<11}{}: {} of {} parameters, {:.2f}%\nbefore     {:.4f} nats per token\n",
+             base.description, source.name, lessons.description(), learner.is_adapter() ? "adapter" : "training", learner.description(),
+             grouped(f.trainable), grouped(f.all), 100 * share(f), f.before);
+
+  RunRecord record(o, source);
+  Run run;
+  run.trainer = &learner.trainer(), run.batches = lessons.batches(options, prefix), run.record = &record;
+  run.validate = [&] { return score_batches(base.decoder, base.tokenizer, validation, options.exec); };
+  run.expected = fmt::format("before {:.4f}", f.before);
+  run.until_loss = o.real_or("until-loss", -1);
+  if (!o.is_set("answers-only")) run.source_bits = source.bits_per_byte;  // answers alone are another text
+  run.files = [&](const Metadata& metadata) { return learner.files(metadata); };
+  const RunResult result = run_and_show(o, run);
+  if (!elsewhere.empty()) {
+    if (result.best_step != result.steps && result.best_step > 0) learner.read(o.text("out"));
+    f.forget = elsewhere.loss_nats(prefix, options.exec);
   }
-  return s;
+  const int code = result.interrupted ? interrupted_exit(o, result) : 0;
+  if (!result.interrupted) report(o, learner, result, f);
+  if (o.json()) {
+    JsonLine json = run_json(result, f.all, learner.is_adapter() ? o.text("model") : o.text("out"));
+    json.add(learner.is_adapter() ? "adapter" : "base", std::string_view(learner.is_adapter() ? o.text("out") : o.text("model")));
+    if (o.given("until-loss")) json.add("until_loss_reached", result.val_loss_nats <= run.until_loss);
+    add(json, o, f);
+    json.print();
+  }
+  return code;
 }
 
 }  // namespace
@@ -157,52 +204,15 @@ Start begin(Options& o) {
 int lora_train_command(Arguments arguments) {
   Options o = declare_train();
   if (!o.parse(arguments)) return 0;
-  check_out(o);
-  Start start = begin(o);
-  ModelFiles& base = start.base;
-  Adapter<float>& adapter = start.adapter;
-  const TextSource source = read_text_source(o, o.seed());
-  const TrainOptions options = training_options(o, standard_training(o.is_set("muon")));
   if (o.is_set("resume")) {
-    const std::string last = o.text("out") + "/last";
-    check_same_text(source, last, checked(load_adapter(last, base.decoder)).metadata);
+    check_directories(o);
+    const fs::path last = fs::path(o.text("out")) / "last";
+    supply_recorded(o, last.string(), run_metadata(last));
   }
-  Decoder<float>& model = base.decoder;
-  const Lessons lessons = o.is_set("answers-only") ? answers(source, base.tokenizer, model, options, o.real("val-fraction"))
-                                                   : windows(source, base.tokenizer, model, options, o.real("val-fraction"));
-  const auto validate = [&] { return score_batches(model, base.tokenizer, lessons.validation, options.exec); };
-  const double before = validate().loss_nats();  // the model alone
-  attach(model, adapter);
-  Trainer<float> trainer(model, adapter, options);
-  const Index trainable = adapter.arena.layout().parameters(), all = model.arena.layout().parameters();
-  const double share = static_cast<double>(trainable) / static_cast<double>(all);
-  fmt::print(stderr, "model      {}\ntext       {}: {}\n", base.description, source.name, lessons.description);
-  fmt::print(stderr, "adapter    rank {} on {} matrices: {} of {} parameters, {:.2f}%\nbefore     {:.4f} nats per token\n",
-             adapter.config.rank, adapter.targets.size(), grouped(trainable), grouped(all), 100 * share, before);
-
-  RunRecord record(o, source);
-  Run run;
-  run.trainer = &trainer, run.batches = lessons.batches, run.record = &record, run.validate = validate;
-  run.expected = fmt::format("before {:.4f}", before);
-  if (!o.is_set("answers-only")) run.source_bits = source.bits_per_byte;  // answers alone are another text
-  run.files = [&](const Metadata& metadata) { return adapter_files(adapter, model, o.text("model"), metadata); };
-  const RunResult result = run_and_show(o, run);
-  const int code = result.interrupted ? interrupted_exit(o, result) : 0;
-  if (!result.interrupted) {
-    fmt::print(stderr, "after      {:.4f} nats per token (before {:.4f}), best at step {}, in {}\n", result.val_loss_nats, before,
-               result.best_step, duration(result.seconds));
-    fmt::print(stderr, "adapter    {}\nnext       glassformer sample --model {} --adapter {} --max-tokens 200\n", o.text("out"),
-               o.text("model"), o.text("out"));
-  }
-  if (o.json()) {
-    JsonLine json = run_json(result, all, o.text("model"));
-    json.add("adapter", std::string_view(o.text("out")))
-        .add("trainable_parameters", trainable)
-        .add("trainable_share", share)
-        .add("val_loss_nats_before", before)
-        .print();
-  }
-  return code;
+  const Method method = method_of(o);
+  if (method == Method::few_shot) return few_shot(o);
+  check_directories(o);
+  return adapt(o, method);
 }
 
 }  // namespace glassformer::cli

@@ -1,5 +1,6 @@
 #include "cli/training.hpp"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -52,8 +53,8 @@ class Display {
     }
     if (!line_.due()) return;
     const std::string validation = last_ > 0 ? fmt::format("  validation {:.4f}", last_) : "";
-    line_.update(fmt::format("step {}/{}  loss {:.4f} ({}){}  {} tokens/s  {} left", p.step.step, p.steps, smooth_, run_.expected, validation,
-                             grouped(static_cast<long long>(p.tokens_per_s)), duration(p.seconds_left)));
+    line_.update(fmt::format("step {}/{}  loss {:.4f} ({}){}  {} tokens/s  {} left", p.step.step, p.steps, smooth_, run_.expected,
+                             validation, grouped(static_cast<long long>(p.tokens_per_s)), duration(p.seconds_left)));
   }
 
  private:
@@ -64,9 +65,9 @@ class Display {
 
 }  // namespace
 
-void declare_run_options(Options& o, const std::string& what) {
+void declare_run_options(Options& o, const std::string& what, bool out_is_required) {
   o.group("Run");
-  o.path("out", "DIR", "directory of " + what + "; DIR/last holds the newest state, DIR/metrics.jsonl every step", required);
+  o.path("out", "DIR", "directory of " + what + "; DIR/last holds the newest state, DIR/metrics.jsonl every step", out_is_required);
   o.integer("eval-every", 250, 1, "steps between validations; each saves");
   o.flag("resume", "continue the run in DIR; its options need not be given again");
   o.flag("overwrite", "replace what DIR holds");
@@ -156,6 +157,7 @@ RunResult run_and_show(const Options& o, const Run& run) {
   };
   options.on_step = [&](const RunProgress& p) { display(p); };
   options.interrupted = interrupted;
+  options.until_loss = run.until_loss;
   catch_interrupt();
   return checked(run_training(
       *run.trainer, run.batches, [&] { return run.files(run.record->metadata(run.trainer->steps_done())); }, options));
@@ -169,6 +171,14 @@ JsonLine run_json(const RunResult& r, Index parameters, const std::string& out) 
       .add("tokens_per_s", r.tokens_per_s)
       .add("model", std::string_view(out))
       .add("interrupted", r.interrupted);
+}
+
+std::optional<Index> peak_bytes() {
+#ifdef __linux__  // elsewhere the unit of ru_maxrss is another
+  rusage usage{};
+  if (::getrusage(RUSAGE_SELF, &usage) == 0) return static_cast<Index>(usage.ru_maxrss) * 1024;
+#endif
+  return std::nullopt;
 }
 
 int interrupted_exit(const Options& o, const RunResult& r) {

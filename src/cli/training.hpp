@@ -12,7 +12,7 @@
 namespace glassformer::cli {
 
 // --eval-every, --out, --resume, --overwrite.
-void declare_run_options(Options&, const std::string& what);
+void declare_run_options(Options&, const std::string& what, bool out_is_required = required);
 
 // Throws Failure when the directory cannot take the run: it holds one already (without --resume or --overwrite), is a file, has other
 // things in it, or may not be written. Better now than at the first save.
@@ -44,8 +44,9 @@ struct Run {
   std::function<std::vector<FileToSave>(const Metadata&)> files;
   std::function<Score()> validate;
   RunRecord* record = nullptr;
-  std::string expected;  // beside the loss: what it should come to
+  std::string expected;               // beside the loss: what it should come to
   std::optional<double> source_bits;  // per byte, where known
+  double until_loss = -1;             // stop once the validation's is at most this
 };
 
 // Trains and shows it on standard error. Throws Failure with the library's sentence.
@@ -53,6 +54,8 @@ RunResult run_and_show(const Options&, const Run&);
 
 // The keys that every training prints.
 JsonLine run_json(const RunResult&, Index parameters, const std::string& out);
+// The most memory that this process ever had in use, mapped files included; none where the system does not tell.
+std::optional<Index> peak_bytes();
 // Says that the run was interrupted and how it goes on; the exit code, 130.
 int interrupted_exit(const Options&, const RunResult&);
 

@@ -133,7 +133,7 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
     return metrics.save();
   };
 
-  while (trainer.steps_done() < steps && !result.interrupted) {
+  while (trainer.steps_done() < steps && !result.interrupted && !(state.best_loss_nats <= options.until_loss)) {
     const auto began = Clock::now();
     RunProgress progress;
     try {

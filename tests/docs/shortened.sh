@@ -15,7 +15,7 @@ short() {
 added() {
   case "$command" in
     train*) if [[ " $* " != *" --resume "* ]]; then echo --steps; [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes; fi ;;
-    lora\ train) echo --steps; [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;
+    lora\ train) [[ " $* " != *" few-shot "* ]] && echo --steps; [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;
     bench\ train) echo --steps ;;
     corpus*) echo --bytes ;;
     eval*) [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;

@@ -32,6 +32,7 @@ struct RunOptions {
   std::filesystem::path out;
   Index eval_every = 250;       // steps between validations; the last step is always validated
   bool resume = false;          // continue from OUT/last
+  double until_loss = -1;       // stop once a validation's loss in nats is at most this
   std::function<Score()> validate;
   std::function<void(const RunProgress&)> on_step;   // may be empty
   std::function<bool()> interrupted;                 // asked after each step; true: save and stop. May be empty
