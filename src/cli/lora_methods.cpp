@@ -1,6 +1,7 @@
 #include "cli/lora_methods.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 namespace glassformer::cli {
@@ -22,6 +23,10 @@ const std::vector<Belongs> kBelongs = {
     {"lora-dropout", {Method::lora}},
     {"targets", {Method::lora}},
     {"rslora", {Method::lora}},
+    {"dora", {Method::lora}},
+    {"rank-pattern", {Method::lora}},
+    {"alpha-pattern", {Method::lora}},
+    {"base-type", {Method::lora, Method::soft_prompt}},  // quantized weights are read, never trained
     {"prompt-tokens", {Method::soft_prompt}},
     {"shots", {Method::few_shot}},
     {"out", kTrained},
@@ -54,13 +59,41 @@ std::vector<std::string> split_names(const std::string& text) {
   return names;
 }
 
+// "attn.q=4,mlp.down=16": the name and the text of each value.
+std::map<std::string, std::string> split_pattern(const std::string& option, const std::string& text) {
+  std::map<std::string, std::string> pattern;
+  for (const std::string& item : split_names(text)) {
+    const std::size_t at = item.find('=');
+    require_usage(at != std::string::npos && at > 0, "--{}: expected NAME=NUMBER,…, found {}", option, item);
+    require_usage(pattern.emplace(item.substr(0, at), item.substr(at + 1)).second, "--{}: expected {} once, found it twice", option,
+                  item.substr(0, at));
+  }
+  return pattern;
+}
+
+template <class T>
+std::map<std::string, T> number_pattern(const Options& o, const std::string& option, const char* kind) {
+  std::map<std::string, T> numbers;
+  for (const auto& [name, value] : split_pattern(option, o.text(option))) {
+    T number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    require_usage(error == std::errc() && end == value.data() + value.size() && number > 0, "--{}: expected {} for {}, found {}", option,
+                  kind, name, value);
+    numbers[name] = number;
+  }
+  return numbers;
+}
+
 LoraConfig lora_config(const Options& o) {
   LoraConfig c;
   c.rank = o.integer("rank");
   c.alpha = o.real_or("alpha", 2.0 * static_cast<double>(c.rank));
   c.dropout = o.real("lora-dropout");
   c.rank_stabilized = o.is_set("rslora");
+  c.dora = o.is_set("dora");
   c.targets = split_names(o.text("targets"));
+  c.rank_pattern = number_pattern<Index>(o, "rank-pattern", "a whole number above 0");
+  c.alpha_pattern = number_pattern<double>(o, "alpha-pattern", "a number above 0");
   return c;
 }
 
@@ -92,7 +125,12 @@ void declare_method_options(Options& o) {
       "targets", "A,B,…",
       "lora: matrices to adapt, of attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up, mlp.down; all linear layers "
       "unless given");
+  o.text("rank-pattern", "A=R,…", "lora: another rank for some, by target or for one layer: attn.q=4,blocks.0.mlp.down=16");
+  o.text("alpha-pattern", "A=ALPHA,…", "lora: another alpha for some, likewise");
   o.flag("rslora", "lora: scale alpha/√rank (rsLoRA)");
+  o.flag("dora", "lora: the length of each row is trained apart from its direction (DoRA)");
+  o.choice("base-type", {"f32", "q8_0", "q4_0", "int4", "nf4"},
+           "lora, soft-prompt: quantize the model's matrices while it loads (embeddings to q8_0) and train over them: nf4 is QLoRA", "f32");
   o.integer("prompt-tokens", 8, 1, "soft-prompt: trained embeddings");
   o.integer("shots", 4, 1,
             "few-shot: examples before each question, as many as the context holds; without --answers-only the start of the text "

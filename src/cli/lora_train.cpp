@@ -8,6 +8,7 @@
 #include "cli/recipes.hpp"
 #include "cli/terminal.hpp"
 #include "cli/training.hpp"
+#include "glassformer/model/quantize.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -30,6 +31,7 @@ Options declare_train() {
   declare_training_options(o, "500 steps of 16 sequences, no decay, rate 2e-3 (full 5e-4, soft-prompt 3e-2) down to a tenth, unless given");
   o.common(kSeed | kThreads | kKernels | kJson);
   o.example("glassformer lora train --model model --corpus support --answers-only --rank 8 --out adapter");
+  o.example("glassformer lora train --model model --corpus support --answers-only --base-type nf4 --out qlora");
   o.example("glassformer lora train --model model --corpus support --answers-only --method full --forget-corpus stories --out adapted");
   o.example("glassformer lora train --model model --corpus support --answers-only --method few-shot --shots 2");
   o.example("glassformer sample --model model --adapter adapter --prompt \"Customer:\"");
@@ -95,6 +97,10 @@ std::string forgotten(const Figures& f) {
 ModelFiles load_base(const Options& o) {
   ModelFiles base = checked(load_model(o.text("model")));
   for (const std::string& warning : base.warnings) fmt::print(stderr, "note: {}\n", warning);
+  if (const std::string type = o.text("base-type"); type != "f32") {
+    base.decoder = quantize_decoder(base.decoder, QuantizeTypes::all(checked(quantized_named(type))), o.exec());
+    base.description += fmt::format("; matrices in {}", type);
+  }
   return base;
 }
 

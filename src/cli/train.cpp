@@ -20,6 +20,7 @@ Options declare() {
       "begin with the weights of this model, not with random ones; it keeps its tokenizer and shape, but for --context and RoPE's scaling");
   o.text("tokenizer", "NAME", "char, byte, bpe (trains one), a model directory or a tokenizer.json", "char");
   o.integer("vocab-size", 512, 257, "tokens of --tokenizer bpe");
+  o.integer("pad-vocab", {}, 1, "rows of the embedding, more than the tokenizer (bpe) has tokens, as models of a round number of rows have");
   declare_run_options(o, "the best model");
   o.group("Preset");
   o.choice("preset", model_preset_names(), "a model and the recipe that belongs to it; the options below change parts of it", "nano-llama");
@@ -50,7 +51,8 @@ std::optional<Token> start_token(const TextSource& source, const Tokenizer& toke
 
 ModelConfig configuration(const Options& o, const Tokenizer& tokenizer, std::span<const Token> ids, bool documents) {
   ModelConfig c = model_options(o, checked(model_preset(o.text("preset"))));
-  c.vocab = tokenizer.vocab_size();
+  c.vocab = o.integer_or("pad-vocab", tokenizer.vocab_size());
+  require_usage(c.vocab >= tokenizer.vocab_size(), "--pad-vocab: expected at least the tokenizer's {} tokens, found {}", tokenizer.vocab_size(), c.vocab);
   // A start or end token that the text does not have would never be learned.
   const auto learned = [&](std::optional<Token> t) { return t && std::ranges::find(ids, *t) != ids.end() ? *t : Token{-1}; };
   c.bos = learned(tokenizer.bos());
@@ -98,7 +100,8 @@ void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenS
 
 // The model of --from, at the length and with the scaling that were asked for.
 ModelFiles model_to_go_on(const Options& o) {
-  require_usage(!o.given("tokenizer"), "--tokenizer: expected none beside --from, whose model has its own");
+  for (const char* name : {"tokenizer", "pad-vocab"})
+    require_usage(!o.given(name), "--{}: expected none beside --from, whose model has its own", name);
   for (const std::string& name : shape_options_given(o))
     require_usage(false, "--{}: expected only --context and --rope-… options beside --from, whose model has its shape", name);
   ModelFiles files = checked(load_model(o.text("from")));
