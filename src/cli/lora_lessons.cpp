@@ -6,14 +6,13 @@
 namespace glassformer::cli {
 namespace {
 
-constexpr Index kTokensAtOnce = 2048;  // of windows in a batch that validates
-constexpr std::size_t kAnswersAtOnce = 16;
 constexpr Index kDrawsAShot = 16;  // to find one that fits
 
-std::vector<Batch> packed(std::span<const Example> examples, Index context) {
+std::vector<Batch> packed(std::span<const Example> examples, Index sequences, Index context) {
   std::vector<Batch> batches;
-  for (std::size_t i = 0; i < examples.size(); i += kAnswersAtOnce) {
-    batches.push_back(pack_examples(examples.subspan(i, std::min(kAnswersAtOnce, examples.size() - i)), context));
+  const auto at_once = static_cast<std::size_t>(sequences);
+  for (std::size_t i = 0; i < examples.size(); i += at_once) {
+    batches.push_back(pack_examples(examples.subspan(i, std::min(at_once, examples.size() - i)), context));
   }
   return batches;
 }
@@ -90,20 +89,19 @@ BatchSource Lessons::batches(const TrainOptions& t, const std::vector<Token>& pr
   };
 }
 
-std::vector<Batch> Lessons::validation(std::span<const Token> prefix) const {
+std::vector<Batch> Lessons::validation(Index sequences, std::span<const Token> prefix) const {
   const Index room = context_ - static_cast<Index>(prefix.size());
-  std::vector<Batch> batches =
-      answers_only_ ? packed(*val_, room) : whole_split(tokens_->val, room, std::max<Index>(1, kTokensAtOnce / room), separator_);
+  std::vector<Batch> batches = answers_only_ ? packed(*val_, sequences, room) : whole_split(tokens_->val, room, sequences, separator_);
   if (!prefix.empty()) {
     for (Batch& b : batches) b = prepend(b, prefix);
   }
   return batches;
 }
 
-std::vector<Batch> Lessons::few_shot(Index shots, std::uint64_t seed, double& used) const {
+std::vector<Batch> Lessons::few_shot(Index sequences, Index shots, std::uint64_t seed, double& used) const {
   if (!answers_only_) {
     used = 0;
-    return validation(std::span(tokens_->train).first(static_cast<std::size_t>(context_ / 2)));
+    return validation(sequences, std::span(tokens_->train).first(static_cast<std::size_t>(context_ / 2)));
   }
   const RandomStream stream = RandomStream{seed}.at("shots");
   Index fitted = 0;
@@ -122,7 +120,7 @@ std::vector<Batch> Lessons::few_shot(Index shots, std::uint64_t seed, double& us
     e.prompt.insert(e.prompt.begin() + (separator_ ? 1 : 0), before.begin(), before.end());
   }
   used = static_cast<double>(fitted) / static_cast<double>(asked.size());
-  return packed(asked, context_);
+  return packed(asked, sequences, context_);
 }
 
 Index scored_tokens(std::span<const Batch> batches) {

@@ -17,13 +17,14 @@ class Lessons {
 
   // Batches of a step, with `prefix` before each sequence, both together within the context.
   BatchSource batches(const TrainOptions&, const std::vector<Token>& prefix) const;
-  // All of the validation text, or all of its answers; the same tokens are scored whatever stands before them.
-  std::vector<Batch> validation(std::span<const Token> prefix) const;
+  // All of the validation text, or all of its answers, at most `sequences` at a time; the same tokens are scored whatever stands before
+  // them.
+  std::vector<Batch> validation(Index sequences, std::span<const Token> prefix) const;
 
   // The validation with lessons before it instead of in the weights. Answers: `shots` questions with their answers drawn from the training
   // part, as many of them as the context holds beside the dialogue that is asked; `used` gets their mean number. Windows: the start of the
   // training text, half a context.
-  std::vector<Batch> few_shot(Index shots, std::uint64_t seed, double& used) const;
+  std::vector<Batch> few_shot(Index sequences, Index shots, std::uint64_t seed, double& used) const;
 
   const std::string& description() const { return description_; }
 

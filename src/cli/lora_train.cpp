@@ -15,6 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr Index kSequences = 16;  // in a batch that is only scored
+
 Options declare_train() {
   Options o("lora train",
             "Adapts a model to a text: by a low-rank change (LoRA), or by what that is compared with. The model itself stays as it is.");
@@ -59,10 +61,10 @@ class Elsewhere {
     ids_.emplace(ids);
   }
   bool empty() const { return !ids_; }
-  double loss_nats(std::span<const Token> prefix, const Exec& exec) const {
+  double loss_nats(Index sequences, std::span<const Token> prefix, const Exec& exec) const {
     const ModelConfig& c = base_.decoder.config;
     const Index room = c.context - static_cast<Index>(prefix.size());
-    std::vector<Batch> batches = whole_split(*ids_, room, std::max<Index>(1, 2048 / room), document_separator(c));
+    std::vector<Batch> batches = whole_split(*ids_, room, sequences, document_separator(c));
     for (Batch& b : batches) b = prepend(b, prefix);
     return score_batches(base_.decoder, base_.tokenizer, batches, exec).loss_nats();
   }
@@ -112,12 +114,12 @@ int few_shot(const Options& o) {
   const Lessons lessons(source, base.tokenizer, base.decoder.config, o.is_set("answers-only"), o.real("val-fraction"), 0);
   const Elsewhere elsewhere(o, base);
   const auto score = [&](std::span<const Batch> batches) { return score_batches(base.decoder, base.tokenizer, batches, o.exec()); };
-  const std::vector<Batch> plain = lessons.validation({});
+  const std::vector<Batch> plain = lessons.validation(kSequences, {});
   double used = 0;
-  const std::vector<Batch> shown = lessons.few_shot(o.integer("shots"), o.seed(), used);
+  const std::vector<Batch> shown = lessons.few_shot(kSequences, o.integer("shots"), o.seed(), used);
   Figures f;
   f.all = decoder_parameters(base.decoder), f.val_tokens = scored_tokens(shown), f.before = score(plain).loss_nats();
-  if (!elsewhere.empty()) f.forget_before = f.forget = elsewhere.loss_nats({}, o.exec());  // the model is the same
+  if (!elsewhere.empty()) f.forget_before = f.forget = elsewhere.loss_nats(kSequences, {}, o.exec());  // the model is the same
   const Score after = score(shown);
   fmt::print(stderr, "model      {}\ntext       {}: {}\nbefore     {:.4f} nats per token\nafter      {:.4f} nats per token, {}\n",
              base.description, source.name, lessons.description(), f.before, after.loss_nats(),
@@ -169,12 +171,13 @@ int adapt(const Options& o, Method method) {
   const Elsewhere elsewhere(o, base);
   Figures f;
   f.all = decoder_parameters(base.decoder);
-  f.before = score_batches(base.decoder, base.tokenizer, lessons.validation({}), options.exec).loss_nats();  // the model alone
-  if (!elsewhere.empty()) f.forget_before = elsewhere.loss_nats({}, options.exec);
+  f.before =
+      score_batches(base.decoder, base.tokenizer, lessons.validation(options.batch, {}), options.exec).loss_nats();  // the model alone
+  if (!elsewhere.empty()) f.forget_before = elsewhere.loss_nats(options.batch, {}, options.exec);
 
   Learner learner(o, method, base, last, options);
   const std::vector<Token> prefix = learner.prefix();
-  const std::vector<Batch> validation = lessons.validation(prefix);
+  const std::vector<Batch> validation = lessons.validation(options.batch, prefix);
   f.trainable = learner.trainable(), f.val_tokens = scored_tokens(validation);
   fmt::print(stderr, "model      {}\ntext       {}: {}\n{:<11}{}: {} of {} parameters, {:.2f}%\nbefore     {:.4f} nats per token\n",
              base.description, source.name, lessons.description(), learner.is_adapter() ? "adapter" : "training", learner.description(),
@@ -191,7 +194,7 @@ int adapt(const Options& o, Method method) {
   const RunResult result = run_and_show(o, run);
   if (!elsewhere.empty()) {
     if (result.best_step != result.steps && result.best_step > 0) learner.read(o.text("out"));
-    f.forget = elsewhere.loss_nats(prefix, options.exec);
+    f.forget = elsewhere.loss_nats(options.batch, prefix, options.exec);
   }
   const int code = result.interrupted ? interrupted_exit(o, result) : 0;
   if (!result.interrupted) report(o, learner, result, f);
