@@ -112,6 +112,29 @@ Json glassformer_json(const ModelConfig& c) {
   return json;
 }
 
+// "quantization": {"linear": "nf4", "embedding": "f32"}
+Json quantization_json(const QuantizeTypes& types) {
+  const auto name = [](std::optional<QuantizedType> type) { return type ? quantized_name(*type) : "f32"; };
+  return {{"linear", name(types.linear)}, {"embedding", name(types.embedding)}};
+}
+
+std::optional<QuantizeTypes> read_quantization(JsonFields& f, const std::string& name) {
+  const Json* found = f.find("quantization");
+  if (!found) return std::nullopt;
+  if (!found->is_object()) return f.fail("quantization", "an object"), std::nullopt;
+  JsonFields inner(name + ": quantization", *found);
+  const auto type = [&](const char* field) -> std::optional<QuantizedType> {
+    const std::string word = inner.word(field);
+    if (word == "f32") return std::nullopt;
+    const auto named = quantized_named(word);
+    if (!named) inner.fail(field, "one of q8_0, q4_0, int4, nf4, f32");
+    return named ? std::optional(*named) : std::nullopt;
+  };
+  const QuantizeTypes types{type("linear"), type("embedding")};
+  f.adopt(inner);
+  return types;
+}
+
 // A token id, or the first of a list of them (Llama 3 has several ends). One outside the vocabulary is none, with a warning.
 Token read_id(JsonFields& f, const char* field, Index vocab, const std::string& name, std::vector<std::string>* warnings) {
   const Json* found = f.find(field);
@@ -200,7 +223,8 @@ void read_rope(JsonFields& f, const std::string& name, ModelConfig& c) {
   const double base = f.number("glassformer_rope_base", 1e-3, kMostBase), factor = f.number("glassformer_rope_ntk_factor", 1, kMostStretch);
   const double expected = ntk_base(base, factor, c.head_dim);
   if (c.rope_stretch.scaling != RopeScaling::none || c.head_dim <= 2 || std::abs(c.rope_base / expected - 1) > 1e-9)
-    f.fail("glassformer_rope_ntk_factor", fmt::format("the factor that makes {:g} of the base {:g}, and no rope_scaling beside it", c.rope_base, base));
+    f.fail("glassformer_rope_ntk_factor",
+           fmt::format("the factor that makes {:g} of the base {:g}, and no rope_scaling beside it", c.rope_base, base));
   c.rope_base = base, c.rope_stretch = {RopeScaling::ntk, factor, 0};
 }
 
@@ -279,14 +303,16 @@ std::string_view family_name(ModelFamily family) {
   return "?";
 }
 
-std::string config_json(const ModelConfig& config) {
+std::string config_json(const ModelConfig& config, const std::optional<QuantizeTypes>& types) {
   const ModelConfig c = resolved(config);
-  const ModelFamily family = model_family(c);
-  const Json json = family == ModelFamily::gpt2 ? gpt2_json(c) : family == ModelFamily::llama ? llama_json(c) : glassformer_json(c);
+  const ModelFamily family = types ? ModelFamily::glassformer : model_family(c);
+  Json json = family == ModelFamily::gpt2 ? gpt2_json(c) : family == ModelFamily::llama ? llama_json(c) : glassformer_json(c);
+  if (types) json["quantization"] = quantization_json(*types);
   return json.dump(2) + "\n";
 }
 
-Expected<ModelConfig> parse_config_json(const std::string& name, std::string_view text, std::vector<std::string>* warnings) {
+Expected<ModelConfig> parse_config_json(const std::string& name, std::string_view text, std::vector<std::string>* warnings,
+                                        std::optional<QuantizeTypes>* types) {
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_object())
     return unexpected("{}: expected a JSON object, found {}", name, json.is_discarded() ? "something that is no JSON" : "another value");
@@ -306,7 +332,10 @@ Expected<ModelConfig> parse_config_json(const std::string& name, std::string_vie
   const bool ours = type == "glassformer";
   c.bos = read_id(f, ours ? "bos" : "bos_token_id", c.vocab, name, warnings);
   c.eos = read_id(f, ours ? "eos" : "eos_token_id", c.vocab, name, warnings);
+  const auto stored = ours ? read_quantization(f, name) : std::nullopt;
+  if (types) *types = stored;
   if (!ours) {
+    if (f.find("quantization_config")) f.fail("quantization_config", "none: only our own quantized directories are read");
     // Llama's own tokenizer puts the start token in front; GPT-2's does not.
     c.prepend_bos = f.truth_or("glassformer_prepend_bos", type == "llama" && c.bos >= 0);
     c.embedding_std = f.number_or("glassformer_embedding_std", 0, 1e3, c.init_std);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "glassformer/io/save.hpp"
@@ -43,6 +44,14 @@ Expected<FileBytes> map_file(const std::filesystem::path& path) {
   const std::size_t bytes = *size;
   std::shared_ptr<const void> owner(memory, [bytes](const void* p) { ::munmap(const_cast<void*>(p), bytes); });
   return FileBytes{std::move(owner), {static_cast<const std::byte*>(memory), bytes}};
+}
+
+void release_pages([[maybe_unused]] std::span<const std::byte> bytes) {
+#ifdef MADV_DONTNEED
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE)), at = reinterpret_cast<std::uintptr_t>(bytes.data()),
+             begin = at / page * page;
+  if (!bytes.empty()) (void)::madvise(reinterpret_cast<void*>(begin), at + bytes.size() - begin, MADV_DONTNEED);
+#endif
 }
 
 Expected<OutputFile> OutputFile::create(const std::filesystem::path& path) {

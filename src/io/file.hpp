@@ -17,6 +17,8 @@ struct FileBytes {
   std::span<const std::byte> bytes;
 };
 Expected<FileBytes> map_file(const std::filesystem::path&);
+// Bytes of a mapped file that are not needed for now: the system may take their memory, and reads them again when they are.
+void release_pages(std::span<const std::byte>);
 
 class OutputFile {
  public:

@@ -26,6 +26,12 @@ class JsonFields {
       error_ = fmt::format("{}: {}: expected {}, found {}", name_, field, expected, found ? printable(found->dump()) : "none");
   }
 
+  // The field must be there and have this value.
+  void exactly(const char* field, const Json& value) {
+    const Json* found = find(field);
+    if (!found || *found != value) fail(field, value.dump());
+  }
+
   // The mistake of an object inside this one.
   void adopt(const JsonFields& inner) {
     if (error_.empty()) error_ = inner.error_;

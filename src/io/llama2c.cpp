@@ -5,19 +5,10 @@
 
 #include "glassformer/io/safetensors.hpp"
 #include "io/file.hpp"
+#include "io/weights.hpp"
 
 namespace glassformer::io {
 namespace {
-
-// The numbers of the file, taken from its beginning on.
-struct Floats {
-  const std::byte* at;
-  void take(float* to, Index count) {
-    std::memcpy(to, at, static_cast<std::size_t>(count) * sizeof(float));
-    at += static_cast<std::size_t>(count) * sizeof(float);
-  }
-  void skip(Index count) { at += static_cast<std::size_t>(count) * sizeof(float); }
-};
 
 Expected<ModelConfig> read_header(const std::string& name, std::span<const std::byte> bytes) {
   std::array<std::int32_t, 7> h{};
@@ -53,36 +44,55 @@ std::uint64_t float_count(const ModelConfig& c) {
          static_cast<std::uint64_t>(c.context) * (D / 2) * 2;
 }
 
-// Row i of a head's first half is row 2i of the file's, row i of its second half 2i+1.
-void take_heads(Floats& file, float* to, Index heads, Index head_dim, Index cols) {
-  for (Index h = 0; h < heads; ++h) {
-    for (Index row = 0; row < head_dim; ++row) file.take(to + (h * head_dim + row % 2 * (head_dim / 2) + row / 2) * cols, cols);
-  }
-}
+// Rows [begin, begin + rows) of the tensor `ours`, as they lie in the file.
+struct Part {
+  std::string ours;
+  Index begin = 0, rows = 0, cols = 0;
+  Index heads = 0;  // whose rows are interleaved: row i of a head's first half is row 2i of the file's, row i of its second half 2i+1
+  std::span<const std::byte> bytes = {};
 
-void take_weights(Floats file, const ModelConfig& c, const Decoder<float>& d) {
+  void read(MatrixView<float> tensor) const {
+    const Index head_dim = heads ? rows / heads : rows;
+    const auto row_bytes = static_cast<std::size_t>(cols) * sizeof(float);
+    for (Index row = 0; row < rows; ++row) {
+      const Index r = row % head_dim, to = heads ? row - r + r % 2 * (head_dim / 2) + r / 2 : row;
+      std::memcpy(tensor.data + (begin + to) * cols, bytes.data() + static_cast<std::size_t>(row) * row_bytes, row_bytes);
+    }
+    release_pages(bytes);
+  }
+};
+
+// All of the file behind its header, in its order.
+std::vector<Part> parts_of(std::span<const std::byte> bytes, const ModelConfig& c) {
   const Index C = c.width, F = c.hidden, D = c.head_dim, q = c.heads * D, kv = c.kv_heads * D;
-  const auto each = [&](auto&& f) {
-    for (const BlockParams<float>& block : d.blocks) f(block);
+  std::vector<Part> parts;
+  const auto take = [&](Part part) {
+    const auto size = static_cast<std::size_t>(part.rows * part.cols) * sizeof(float);
+    part.bytes = bytes.first(size), bytes = bytes.subspan(size);
+    parts.push_back(std::move(part));
   };
-  file.take(d.embed.weight.dense.data, d.embed.weight.size());
-  each([&](const auto& b) { file.take(b.ln1.gain.data, C); });
-  each([&](const auto& b) { take_heads(file, b.attention.qkv.weight.dense.data, c.heads, D, C); });
-  each([&](const auto& b) { take_heads(file, b.attention.qkv.weight.dense.data + q * C, c.kv_heads, D, C); });
-  each([&](const auto& b) { file.take(b.attention.qkv.weight.dense.data + (q + kv) * C, kv * C); });
-  each([&](const auto& b) { file.take(b.attention.out.weight.dense.data, C * q); });
-  each([&](const auto& b) { file.take(b.ln2.gain.data, C); });
-  each([&](const auto& b) { file.take(b.mlp.up.weight.dense.data, F * C); });  // w1, the gate
-  each([&](const auto& b) { file.take(b.mlp.down.weight.dense.data, C * F); });
-  each([&](const auto& b) { file.take(b.mlp.up.weight.dense.data + F * C, F * C); });  // w3
-  file.take(d.ln_final.gain.data, C);
-  file.skip(c.context * (D / 2) * 2);
-  if (!c.tied) file.take(d.unembed.weight.dense.data, d.unembed.weight.size());
+  const auto each = [&](const char* module, Index begin, Index rows, Index cols, Index heads = 0) {
+    for (Index i = 0; i < c.layers; ++i) take({fmt::format("blocks.{}.{}.weight", i, module), begin, rows, cols, heads});
+  };
+  take({"embed.weight", 0, c.vocab, C});
+  each("ln1", 0, 1, C);
+  each("attn.qkv", 0, q, C, c.heads);
+  each("attn.qkv", q, kv, C, c.kv_heads);
+  each("attn.qkv", q + kv, kv, C);
+  each("attn.out", 0, C, q);
+  each("ln2", 0, 1, C);
+  each("mlp.up", 0, F, C);  // w1, the gate
+  each("mlp.down", 0, C, F);
+  each("mlp.up", F, F, C);  // w3
+  take({"ln_final.weight", 0, 1, C});
+  take({"", 0, 2 * c.context, D / 2});  // cosines and sines, which we compute
+  if (!c.tied) take({"unembed.weight", 0, c.vocab, C});
+  return parts;
 }
 
 }  // namespace
 
-Expected<Decoder<float>> read_llama2c(const std::filesystem::path& path) {
+Expected<Decoder<float>> read_llama2c(const std::filesystem::path& path, const LoadOptions& options) {
   const std::string name = path.string();
   const auto mapped = map_file(path);
   if (!mapped) return tl::unexpected(mapped.error());
@@ -90,14 +100,16 @@ Expected<Decoder<float>> read_llama2c(const std::filesystem::path& path) {
   if (!config) return tl::unexpected(config.error());
   const std::uint64_t size = 7 * sizeof(std::int32_t) + float_count(*config) * sizeof(float);
   if (mapped->bytes.size() != size) return unexpected("{}: expected {} bytes by its header, found {}", name, size, mapped->bytes.size());
-  Decoder<float> decoder = make_decoder<float>(*config);
-  take_weights({mapped->bytes.data() + 7 * sizeof(std::int32_t)}, *config, decoder);
-  for (const TensorInfo& info : decoder.arena.layout().tensors()) {
-    const auto bad = info.size() - (*decoder.arena.view(info)).array().isFinite().count();
+  const std::vector<Part> parts = parts_of(mapped->bytes.subspan(7 * sizeof(std::int32_t)), *config);
+  return fill_decoder(name, *config, options, [&](const TensorInfo& info, MatrixView<float> to) -> Expected<void> {
+    for (const Part& part : parts) {
+      if (part.ours == info.name) part.read(to);
+    }
+    const auto bad = info.size() - (*to).array().isFinite().count();
     if (bad)
       return unexpected("{}: {}: expected finite numbers, found {} of {} that are NaN or infinite", name, info.name, bad, info.size());
-  }
-  return decoder;
+    return {};
+  });
 }
 
 }  // namespace glassformer::io

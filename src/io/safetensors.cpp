@@ -116,6 +116,8 @@ Expected<const TensorEntry*> SafetensorsFile::expect(std::string_view name, std:
 
 namespace {
 
+constexpr std::size_t kReadAtOnce = std::size_t(1) << 16;  // numbers
+
 // out[i] = convert(the i-th T among the bytes), which need not be aligned.
 template <class T, class S, class F>
 void convert_all(std::span<const std::byte> bytes, std::span<S> out, F convert) {
@@ -126,34 +128,49 @@ void convert_all(std::span<const std::byte> bytes, std::span<S> out, F convert) 
   }
 }
 
+// Numbers with a point.
+bool has_point(Dtype dtype) { return dtype == Dtype::F64 || dtype == Dtype::F32 || dtype == Dtype::F16 || dtype == Dtype::BF16; }
+
+template <class S>
+void convert_values(Dtype dtype, std::span<const std::byte> bytes, std::span<S> out) {
+  const auto same = [](auto x) { return x; };
+  if (dtype == Dtype::F64) convert_all<double>(bytes, out, same);
+  if (dtype == Dtype::F32) convert_all<float>(bytes, out, same);
+  if (dtype == Dtype::F16) convert_all<std::uint16_t>(bytes, out, f16_to_float);
+  if (dtype == Dtype::BF16) convert_all<std::uint16_t>(bytes, out, bf16_to_float);
+}
+
 }  // namespace
 
 template <class S>
 Expected<void> SafetensorsFile::read(const TensorEntry& entry, std::span<S> out) const {
   require(static_cast<Index>(out.size()) == entry.size(), "SafetensorsFile::read: {} has {} values, the output {}", entry.name,
           entry.size(), out.size());
-  const auto same = [](auto x) { return x; };
-  switch (entry.dtype) {
-    case Dtype::F64:
-      convert_all<double>(entry.bytes, out, same);
-      break;
-    case Dtype::F32:
-      convert_all<float>(entry.bytes, out, same);
-      break;
-    case Dtype::F16:
-      convert_all<std::uint16_t>(entry.bytes, out, f16_to_float);
-      break;
-    case Dtype::BF16:
-      convert_all<std::uint16_t>(entry.bytes, out, bf16_to_float);
-      break;
-    default:
-      return unexpected("{}: {}: expected F64, F32, F16 or BF16, found {}", name_, io::printable(entry.name), dtype_name(entry.dtype));
+  if (!has_point(entry.dtype))
+    return unexpected("{}: {}: expected F64, F32, F16 or BF16, found {}", name_, io::printable(entry.name), dtype_name(entry.dtype));
+  const std::size_t size = dtype_bytes(entry.dtype);
+  std::ptrdiff_t bad = 0;
+  for (std::size_t begin = 0; begin < out.size(); begin += kReadAtOnce) {
+    const std::span<S> part = out.subspan(begin, std::min(kReadAtOnce, out.size() - begin));
+    const auto bytes = entry.bytes.subspan(begin * size, part.size() * size);
+    convert_values(entry.dtype, bytes, part);
+    bad += std::ranges::count_if(part, [](S x) { return !std::isfinite(x); });
+    if (mapping_) io::release_pages(bytes);
   }
-  const auto bad = std::ranges::count_if(out, [](S x) { return !std::isfinite(x); });
   if (bad) {
     return unexpected("{}: {}: expected finite numbers, found {} of {} that are NaN or infinite", name_, io::printable(entry.name), bad,
                       out.size());
   }
+  return {};
+}
+
+Expected<void> SafetensorsFile::read_bytes(const TensorEntry& entry, std::span<std::byte> out) const {
+  if (entry.dtype != Dtype::U8)
+    return unexpected("{}: {}: expected U8, found {}", name_, io::printable(entry.name), dtype_name(entry.dtype));
+  require(out.size() == entry.bytes.size(), "SafetensorsFile::read_bytes: {} has {} bytes, the output {}", entry.name, entry.bytes.size(),
+          out.size());
+  std::ranges::copy(entry.bytes, out.begin());
+  if (mapping_) io::release_pages(entry.bytes);
   return {};
 }
 
@@ -242,10 +259,9 @@ void check(std::span<const NamedTensor> tensors) {
   for (const NamedTensor& tensor : tensors) {
     require(names.insert(tensor.name).second, "write_safetensors: the name {} is there twice", tensor.name);
     require(tensor.name != "__metadata__", "write_safetensors: a tensor cannot be named __metadata__");
-    const bool point =
-        tensor.dtype == Dtype::F64 || tensor.dtype == Dtype::F32 || tensor.dtype == Dtype::F16 || tensor.dtype == Dtype::BF16;
     const auto* raw = std::get_if<const std::byte*>(&tensor.data);
-    require(raw || point, "write_safetensors: {}: numbers with a point cannot be written as {}", tensor.name, dtype_name(tensor.dtype));
+    require(raw || has_point(tensor.dtype), "write_safetensors: {}: numbers with a point cannot be written as {}", tensor.name,
+            dtype_name(tensor.dtype));
     require(!raw || *raw || value_count(tensor) == 0, "write_safetensors: {}: expected bytes, found none", tensor.name);
     require(!tensor.transposed || (!raw && tensor.shape.size() == 2), "write_safetensors: {}: only a matrix of numbers can be transposed",
             tensor.name);

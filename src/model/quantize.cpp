@@ -6,9 +6,33 @@ namespace glassformer {
 
 std::optional<QuantizedType> quantized_type(const TensorInfo& info, const QuantizeTypes& types) {
   if (info.kind == ParameterKind::vector || info.name == "pos_embed.weight") return std::nullopt;
-  const QuantizedType type = info.kind == ParameterKind::embedding ? types.embedding : types.linear;
-  if (info.cols % block_length(type) != 0) return std::nullopt;
+  const std::optional<QuantizedType> type = info.kind == ParameterKind::embedding ? types.embedding : types.linear;
+  if (!type || info.cols % block_length(*type) != 0) return std::nullopt;
   return type;
+}
+
+std::string quantize_types_name(const QuantizeTypes& types) {
+  const auto name = [](std::optional<QuantizedType> type) { return type ? quantized_name(*type) : "f32"; };
+  return fmt::format("{}, embeddings {}", name(types.linear), name(types.embedding));
+}
+
+template <class S> std::optional<QuantizeTypes> quantize_types(const Decoder<S>& m) {
+  if (m.quantized.empty()) return std::nullopt;
+  const auto layout = decoder_layout(m.config);
+  const auto type_of = [&](const TensorInfo& info) -> std::optional<QuantizedType> {
+    const auto q = m.quantized.find(info.name);
+    return q == m.quantized.end() ? std::nullopt : std::optional(q->second->type);
+  };
+  QuantizeTypes types{std::nullopt, std::nullopt};
+  for (const TensorInfo& info : layout->tensors()) {
+    if (const auto type = type_of(info)) (info.kind == ParameterKind::embedding ? types.embedding : types.linear) = type;
+  }
+  for (const TensorInfo& info : layout->tensors()) {
+    const auto name = [](std::optional<QuantizedType> type) { return type ? quantized_name(*type) : "floating point"; };
+    require(quantized_type(info, types) == type_of(info), "quantized model: expected {} in {}, as the others of its kind, found {}", info.name,
+            name(quantized_type(info, types)), name(type_of(info)));
+  }
+  return types;
 }
 
 Decoder<float> quantize_decoder(const Decoder<float>& m, const QuantizeTypes& types, const Exec& exec) {
@@ -42,6 +66,8 @@ template <class S> Index decoder_bytes(const Decoder<S>& m) {
   return bytes;
 }
 
+template std::optional<QuantizeTypes> quantize_types<float>(const Decoder<float>&);
+template std::optional<QuantizeTypes> quantize_types<double>(const Decoder<double>&);
 template Decoder<float> dequantize_decoder<float>(const Decoder<float>&);
 template Decoder<double> dequantize_decoder<double>(const Decoder<double>&);
 template Index decoder_bytes<float>(const Decoder<float>&);

@@ -49,8 +49,11 @@ class SafetensorsFile {
   Expected<const TensorEntry*> expect(std::string_view name, std::span<const Index> shape) const;
   // Converts a tensor of numbers with a point (F64, F32, F16, BF16) into `out`, which must have its size, S float or double. Errors:
   // another type; NaN or infinity among the values (also a number too large for S), saying how many.
+  // What was read of a mapped file is given back to the system: beside `out` only a small part of it is ever resident.
   template <class S>
   Expected<void> read(const TensorEntry&, std::span<S> out) const;
+  // The same for U8: the bytes as they are. `out` must have the tensor's size.
+  Expected<void> read_bytes(const TensorEntry&, std::span<std::byte> out) const;
 
  private:
   std::string name_;
