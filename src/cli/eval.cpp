@@ -6,8 +6,6 @@
 #include "cli/terminal.hpp"
 #include "cli/text_source.hpp"
 #include "cli/what_if.hpp"
-#include "glassformer/io/adapter_directory.hpp"
-#include "glassformer/io/model_directory.hpp"
 #include "glassformer/score/score.hpp"
 
 namespace glassformer::cli {
@@ -70,7 +68,7 @@ std::string text_of(const std::vector<Measurement>& columns, std::optional<doubl
 int eval_command(Arguments arguments) {
   Options o("eval", "Measures a model on a text: every token but the first is predicted once, in windows of the context.");
   o.path("model", "DIR", "model directory, or a llama2.c .bin file", required);
-  o.path("adapter", "DIR", "LoRA adapter to put on it");
+  declare_adapters(o);
   declare_text_source(o);
   o.group("Measurement");
   o.integer("context", {}, 1, "tokens of a window; the model's context unless given");
@@ -83,13 +81,8 @@ int eval_command(Arguments arguments) {
   if (!o.parse(arguments)) return 0;
 
   const WhatIf what = what_if(o, false);
-  ModelFiles files = checked(load_model(o.text("model")));
+  AdaptedModel files = load_adapted_model(o);
   validate(files.decoder.config, what);
-  std::optional<AdapterFiles> adapter;
-  if (o.given("adapter")) {
-    adapter = checked(load_adapter(o.text("adapter"), files.decoder));
-    attach(files.decoder, adapter->adapter);
-  }
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
   const TextSource source = read_text_source(o, o.seed());
   const std::vector<Token> ids = encode_text(files.tokenizer, source, document_separator(files.decoder.config));

@@ -21,6 +21,10 @@ JsonLine& JsonLine::add(const char* key, std::span<const Token> ids) {
   impl_->json[key] = std::vector<Token>(ids.begin(), ids.end());
   return *this;
 }
+JsonLine& JsonLine::add(const char* key, const Vector<double>& values) {
+  impl_->json[key] = std::vector<double>(values.begin(), values.end());
+  return *this;
+}
 JsonLine& JsonLine::add(const char* key, JsonLine object) { return impl_->json[key] = object.impl_->json, *this; }
 void JsonLine::push(const char* key, JsonLine object) { impl_->json[key].push_back(object.impl_->json); }
 

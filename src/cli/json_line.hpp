@@ -20,6 +20,7 @@ class JsonLine {
   JsonLine& add(const char* key, std::string_view value);
   JsonLine& add(const char* key, const char* value) { return add(key, std::string_view(value)); }
   JsonLine& add(const char* key, std::span<const Token> ids);
+  JsonLine& add(const char* key, const Vector<double>& values);
   JsonLine& add(const char* key, JsonLine object);
   void push(const char* key, JsonLine object);  // appends to the list of that name
   std::string text() const;

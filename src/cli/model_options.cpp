@@ -1,5 +1,8 @@
 #include "cli/model_options.hpp"
 
+#include <cmath>
+#include <filesystem>
+
 #include "glassformer/model/stretch.hpp"
 
 namespace glassformer::cli {
@@ -31,8 +34,8 @@ RopeStretch rope_options(const Options& o, RopeStretch s) {
     if (s.scaling == RopeScaling::none) s.factor = 1;
   }
   require_usage(s.scaling != RopeScaling::none || !o.given("rope-factor"), "--rope-factor: expected --rope-scaling beside it, found none");
-  require_usage(is_yarn(s) || !o.given("rope-original-context"), "--rope-original-context: expected --rope-scaling yarn or yarn-pairs beside it, found {}",
-                choice_name(s.scaling));
+  require_usage(is_yarn(s) || !o.given("rope-original-context"),
+                "--rope-original-context: expected --rope-scaling yarn or yarn-pairs beside it, found {}", choice_name(s.scaling));
   s.factor = o.real_or("rope-factor", s.factor);
   s.trained_context = o.integer_or("rope-original-context", s.trained_context);
   return s;
@@ -112,6 +115,43 @@ ModelConfig model_options(const Options& o, ModelConfig c) {
   c.dropout = o.real_or("dropout", c.dropout);
   if (o.given("init-std")) c.init_std = c.embedding_std = o.real("init-std");
   return c;
+}
+
+void declare_adapters(Options& o) {
+  o.list("adapter", "DIR[=WEIGHT]", "adapter to put on it; several are added up, each times its weight (1)");
+}
+
+AdaptedModel load_adapted_model(const Options& o) {
+  struct Wanted {
+    std::string dir;
+    double weight = 1;
+  };
+  std::vector<Wanted> wanted;
+  for (const std::string& text : o.texts("adapter")) {
+    std::error_code error;
+    const auto equals = text.rfind('=');
+    if (equals == std::string::npos || std::filesystem::exists(text, error)) {
+      wanted.push_back({text});
+      continue;
+    }
+    const auto weight = number<double>(std::string_view(text).substr(equals + 1));
+    require_usage(weight && std::isfinite(static_cast<float>(*weight)),
+                  "--adapter: expected DIR or DIR=WEIGHT with a finite weight, found {}", text);
+    wanted.push_back({text.substr(0, equals), *weight});
+  }
+
+  AdaptedModel m{checked(load_model(o.text("model"))), {}, {}};
+  for (const auto& [dir, weight] : wanted) {
+    AdapterFiles files = checked(load_adapter(dir, m.decoder));
+    try {
+      attach(m.decoder, files.adapter, weight);
+    } catch (const std::invalid_argument& error) {
+      throw Failure(fmt::format("{}: {}", dir, error.what()));
+    }
+    m.warnings.insert(m.warnings.end(), files.warnings.begin(), files.warnings.end());
+    m.adapters.push_back(std::move(files)), m.names.push_back(dir);
+  }
+  return m;
 }
 
 }  // namespace glassformer::cli

@@ -1,7 +1,8 @@
-// Options that describe a model, shared by train, gradcheck and whoever builds one.
+// Options that describe a model, shared by train, gradcheck and whoever builds one; and those that load one.
 #pragma once
 #include "cli/options.hpp"
-#include "glassformer/model/decoder.hpp"
+#include "glassformer/io/adapter_directory.hpp"
+#include "glassformer/io/model_directory.hpp"
 
 namespace glassformer::cli {
 
@@ -23,5 +24,17 @@ void declare_stretch(Options&, bool with_context);
 // Does what they say, if anything. Without --rope-factor the factor is the context over the trained one. Throws UsageError when that is not
 // above 1, std::invalid_argument as `stretched` does.
 void stretch_model(const Options&, Decoder<float>&);
+
+// --adapter DIR[=WEIGHT], which may be repeated.
+void declare_adapters(Options&);
+// A model with its adapters attached, in the order in which they were given.
+struct AdaptedModel : ModelFiles {
+  std::vector<AdapterFiles> adapters;
+  std::vector<std::string> names;  // the directories, as they were given
+};
+// --model with each --adapter; a directory whose own name has '=' is taken as that. The warnings of all are in `warnings`. Throws
+// UsageError for a weight that is no finite number, Failure for what cannot be loaded or does not go together (two soft prompts, a soft
+// prompt with a weight).
+AdaptedModel load_adapted_model(const Options&);
 
 }  // namespace glassformer::cli

@@ -1,7 +1,6 @@
 #include "cli/options.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cxxopts.hpp>
 #include <limits>
@@ -16,14 +15,6 @@ constexpr double kMostBytes = 0x1p33;  // 8G
 
 bool takes_value(const Option& o) { return o.kind != OptionKind::flag && o.kind != OptionKind::toggle; }
 
-template <class T>
-std::optional<T> number(std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
 // "4M", "500K", "1G", "1234", "4MB"
 std::optional<double> bytes(std::string text) {
   if (text.size() > 1 && (text.back() == 'B' || text.back() == 'b')) text.pop_back();
@@ -36,6 +27,8 @@ std::optional<double> bytes(std::string text) {
   if (!value || !std::isfinite(*value)) return std::nullopt;
   return std::floor(*value * unit);
 }
+
+constexpr char kBetween = '\0';  // the values of a list: no argument has one
 
 // What a value should have been, or nothing when it is fine.
 std::string complaint(const Option& o, const std::string& text) {
@@ -218,10 +211,10 @@ void Options::read(Arguments arguments) {
       const Option& option = *std::ranges::find(options_, name, &Option::name);
       const std::string text = negated ? (pair.value() == "true" ? "false" : "true") : pair.value();
       const auto [at, fresh] = values_.emplace(name, text);
-      if (fresh || at->second == text) continue;
+      if (fresh || (at->second == text && option.kind != OptionKind::list)) continue;
       if (option.kind != OptionKind::list)
         throw UsageError(fmt::format("--{}: expected one value, found {} and {}", name, at->second, text));
-      at->second += "\n" + text;
+      at->second += kBetween + text;
     }
   } catch (const cxxopts::exceptions::exception& error) {
     throw UsageError(error.what());
@@ -266,7 +259,12 @@ std::string Options::text(const std::string& name) const { return value(declared
 std::vector<std::string> Options::texts(const std::string& name) const {
   std::vector<std::string> all;
   if (!given(name)) return all;
-  for (const auto part : std::views::split(value(declared(name, {OptionKind::list})), '\n')) all.emplace_back(part.begin(), part.end());
+  const std::string& text = value(declared(name, {OptionKind::list}));
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(kBetween, begin), text.size());
+    all.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
   return all;
 }
 Index Options::integer(const std::string& name) const {

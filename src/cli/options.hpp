@@ -10,10 +10,12 @@
 //
 // Reading a name that was not declared, or as another type, is a programmer's mistake: std::logic_error.
 #pragma once
+#include <charconv>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/command.hpp"
@@ -35,6 +37,15 @@ struct Option {
   bool is_required = false;
   std::string group = {};
 };
+
+// The whole text as a number; nothing when it is none.
+template <class T>
+std::optional<T> number(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
 
 inline constexpr bool required = true;
 enum Common : unsigned { kSeed = 1, kThreads = 2, kJson = 4, kKernels = 8 };
@@ -78,7 +89,7 @@ class Options {
   std::uint64_t seed() const;  // --seed
   bool json() const { return is_set("json"); }
 
-  // What was given, as it would be typed (name → value; a list's values joined by newlines), and giving it again: for a run that is
+  // What was given, as it would be typed (name → value; a list's values joined by zero bytes), and giving it again: for a run that is
   // resumed.
   std::map<std::string, std::string> values() const { return values_; }
   void supply(const std::string& name, const std::string& value);

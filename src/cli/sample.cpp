@@ -1,4 +1,8 @@
 // sample: text from a model.
+#include <fmt/ranges.h>
+
+#include <cmath>
+
 #include "cli/explain.hpp"
 #include "cli/json_line.hpp"
 #include "cli/model_options.hpp"
@@ -6,8 +10,6 @@
 #include "cli/sampling_options.hpp"
 #include "cli/terminal.hpp"
 #include "cli/what_if.hpp"
-#include "glassformer/io/adapter_directory.hpp"
-#include "glassformer/io/model_directory.hpp"
 #include "glassformer/sample/generate.hpp"
 
 namespace glassformer::cli {
@@ -16,8 +18,9 @@ namespace {
 Options declare() {
   Options o("sample", "Writes text with a model, token by token, to standard output.");
   o.path("model", "DIR", "model directory, or a llama2.c .bin file", required);
-  o.path("adapter", "DIR", "LoRA adapter to put on it");
-  o.text("prompt", "TEXT", "text to continue; empty: from the start token");
+  declare_adapters(o);
+  o.list("mix", "W,W,…", "how much of each adapter, in place of its weight: of all prompts, or of each its own");
+  o.list("prompt", "TEXT", "text to continue; empty: from the start token; several are continued together");
   o.integer("max-tokens", 200, 1, "tokens to write, at most");
   o.list("stop", "TEXT", "end before this text");
   declare_sampling(o);
@@ -31,6 +34,7 @@ Options declare() {
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --temperature 0.7 --top-k 40");
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --ablate 1.3");
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --context 1024 --rope-scaling ntk");
+  o.example("glassformer sample --model model --adapter support --prompt \"Customer:\" --mix 0 --mix 0.5 --mix 1");
   return o;
 }
 
@@ -49,6 +53,38 @@ GenerateOptions generate_options(const Options& o) {
   return g;
 }
 
+// What is to be written: each prompt with its row of the mix, which has no columns when none was given.
+struct Requests {
+  std::vector<std::string> prompts;
+  Matrix<float> mix;
+};
+Requests requests(const Options& o, Index adapters) {
+  Requests r{o.texts("prompt"), {}};
+  if (r.prompts.empty()) r.prompts.emplace_back();
+  const std::vector<std::string> mixes = o.texts("mix");
+  if (mixes.empty()) return r;
+  require_usage(adapters > 0, "--mix: expected --adapter beside it, found none");
+  require_usage(mixes.size() == 1 || r.prompts.size() == 1 || mixes.size() == r.prompts.size(),
+                "--mix: expected one, or one for each of the {} prompts, found {}", r.prompts.size(), mixes.size());
+  r.prompts.resize(std::max(mixes.size(), r.prompts.size()), r.prompts.front());
+  r.mix.resize(static_cast<Index>(r.prompts.size()), adapters);
+  for (Index s = 0; s < r.mix.rows(); ++s) {
+    const std::string& text = mixes[mixes.size() == 1 ? 0 : static_cast<std::size_t>(s)];
+    std::size_t begin = 0;
+    Index found = 0;
+    for (; begin <= text.size(); ++found) {
+      const std::size_t end = std::min(text.find(',', begin), text.size());
+      const auto weight = number<double>(std::string_view(text).substr(begin, end - begin));
+      require_usage(weight && std::isfinite(static_cast<float>(*weight)),
+                    "--mix: expected finite numbers with commas between them, found {}", text);
+      if (found < adapters) r.mix(s, found) = static_cast<float>(*weight);
+      begin = end + 1;
+    }
+    require_usage(found == adapters, "--mix: expected a number for each of {} adapters, found {}", adapters, text);
+  }
+  return r;
+}
+
 // Is this text as good as it gets? What the model reached when it was saved.
 void tell_loss(const Metadata& metadata) {
   const auto get = [&](const char* key) {
@@ -64,31 +100,30 @@ void tell_loss(const Metadata& metadata) {
   fmt::print(stderr, "\n");
 }
 
-}  // namespace
+void tell_generation(const Generation& g, const GenerateOptions& options) {
+  for (const std::string& note : g.notes) fmt::print(stderr, "note: {}\n", note);
+  fmt::print(stderr, "{} tokens ({}), {} tokens/s, prompt of {} read in {:.1f} ms{}\n", g.ids.size(),
+             g.stopped_by == "length" ? "as many as asked" : "ended by " + g.stopped_by, grouped(static_cast<long long>(g.tokens_per_s())),
+             g.prompt_ids.size(), g.prefill_ms,
+             !options.use_cache                      ? ", without the cache"
+             : options.cache_kind == CacheKind::int8 ? ", cached in 8 bits"
+                                                     : "");
+}
 
-int sample_command(Arguments arguments) {
-  Options o = declare();
-  if (!o.parse(arguments)) return 0;
-  GenerateOptions options = generate_options(o);
-  const WhatIf what = what_if(o);
-  ModelFiles files = checked(load_model(o.text("model")));
-  std::optional<AdapterFiles> adapter;
-  if (o.given("adapter")) {
-    adapter = checked(load_adapter(o.text("adapter"), files.decoder));
-    attach(files.decoder, adapter->adapter);
-    files.warnings.insert(files.warnings.end(), adapter->warnings.begin(), adapter->warnings.end());
-  }
-  stretch_model(o, files.decoder);
-  for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
-  if (!what.empty()) {
-    print_story(o, what_if_story(files.decoder, files.tokenizer, o.text("prompt"), what, options));
-    return 0;
-  }
-  fmt::print(stderr, "{}\n", files.description);
-  tell_loss(files.metadata);
+JsonLine json_of(const std::string& prompt, const Generation& g) {
+  JsonLine json;
+  json.add("prompt", std::string_view(prompt))
+      .add("text", std::string_view(valid_utf8(g.text)))
+      .add("ids", std::span<const Token>(g.ids))
+      .add("prompt_tokens", static_cast<Index>(g.prompt_ids.size()))
+      .add("stopped_by", std::string_view(g.stopped_by))
+      .add("tokens_per_s", g.tokens_per_s())
+      .add("prefill_ms", g.prefill_ms);
+  return json;
+}
 
-  const std::string prompt = o.text("prompt");
-  (void)files.tokenizer.encode(prompt);  // throws before anything is printed when the tokenizer lacks a character of it
+// As it is drawn.
+void write_one(const Options& o, const ModelFiles& files, const std::string& prompt, GenerateOptions options) {
   if (!o.json()) {
     print_output(prompt);
     options.on_text = [](std::string_view piece) {
@@ -98,22 +133,55 @@ int sample_command(Arguments arguments) {
   }
   const Generation g = generate(files.decoder, files.tokenizer, prompt, options);
   if (!o.json()) print_output("\n"), flush_output();
-  for (const std::string& note : g.notes) fmt::print(stderr, "note: {}\n", note);
-  fmt::print(stderr, "{} tokens ({}), {} tokens/s, prompt of {} read in {:.1f} ms{}\n", g.ids.size(),
-             g.stopped_by == "length" ? "as many as asked" : "ended by " + g.stopped_by, grouped(static_cast<long long>(g.tokens_per_s())),
-             g.prompt_ids.size(), g.prefill_ms, !options.use_cache                          ? ", without the cache"
-             : options.cache_kind == CacheKind::int8 ? ", cached in 8 bits"
-                                                     : "");
-  if (o.json()) {
-    JsonLine()
-        .add("prompt", std::string_view(prompt))
-        .add("text", std::string_view(valid_utf8(g.text)))
-        .add("ids", std::span<const Token>(g.ids))
-        .add("prompt_tokens", static_cast<Index>(g.prompt_ids.size()))
-        .add("stopped_by", std::string_view(g.stopped_by))
-        .add("tokens_per_s", g.tokens_per_s())
-        .add("prefill_ms", g.prefill_ms)
-        .print();
+  tell_generation(g, options);
+  if (o.json()) json_of(prompt, g).print();
+}
+
+// One after the other, when all are done: they are drawn together.
+void write_several(const Options& o, const ModelFiles& files, const std::vector<std::string>& prompts, const GenerateOptions& options) {
+  const std::vector<Generation> all = generate_batch(files.decoder, files.tokenizer, prompts, options);
+  JsonLine json;
+  double steps = 0, ms = 0;
+  for (std::size_t s = 0; s < all.size(); ++s) {
+    const std::string title =
+        fmt::format("{} of {}{}", s + 1, all.size(),
+                    options.mix.size() > 0 ? fmt::format(", mix {:g}", fmt::join(options.mix.row(static_cast<Index>(s)), ",")) : "");
+    if (!o.json()) print_output(fmt::format("--- {}\n{}{}\n", title, prompts[s], valid_utf8(all[s].text)));
+    fmt::print(stderr, "{}: ", title);
+    tell_generation(all[s], options);
+    JsonLine sample = json_of(prompts[s], all[s]);
+    if (options.mix.size() > 0) sample.add("mix", Vector<double>(options.mix.row(static_cast<Index>(s)).cast<double>()));
+    json.push("samples", std::move(sample));
+    steps += static_cast<double>(all[s].decode_steps), ms = std::max(ms, all[s].decode_ms);
+  }
+  if (o.json()) json.add("tokens_per_s", ms > 0 ? steps / ms * 1e3 : 0).print();
+}
+
+}  // namespace
+
+int sample_command(Arguments arguments) {
+  Options o = declare();
+  if (!o.parse(arguments)) return 0;
+  GenerateOptions options = generate_options(o);
+  const WhatIf what = what_if(o);
+  Requests wanted = requests(o, static_cast<Index>(o.texts("adapter").size()));
+  require_usage(what.empty() || (wanted.prompts.size() == 1 && wanted.mix.size() == 0), "expected one --prompt and no --mix for a what-if");
+  options.mix = std::move(wanted.mix);
+  AdaptedModel files = load_adapted_model(o);
+  stretch_model(o, files.decoder);
+  for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
+  if (!what.empty()) {
+    print_story(o, what_if_story(files.decoder, files.tokenizer, wanted.prompts.front(), what, options));
+    return 0;
+  }
+  fmt::print(stderr, "{}\n", files.description);
+  tell_loss(files.metadata);
+  for (const std::string& prompt : wanted.prompts)
+    (void)files.tokenizer.encode(prompt);  // throws before anything is printed when the tokenizer lacks a character
+  if (wanted.prompts.size() == 1) {
+    write_one(o, files, wanted.prompts.front(), options);
+  } else {
+    write_several(o, files, wanted.prompts, options);
   }
   return 0;
 }

@@ -1,17 +1,6 @@
 #include "cli/what_if.hpp"
 
-#include <charconv>
-
 namespace glassformer::cli {
-namespace {
-
-template <class T>
-bool read_number(std::string_view text, T& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && !text.empty();
-}
-
-}  // namespace
 
 void declare_what_if(Options& o, bool patches) {
   o.group("What if");
@@ -30,18 +19,16 @@ WhatIf what_if(const Options& o, bool patches) {
   WhatIf w;
   for (const std::string& text : o.texts("ablate")) {
     const auto dot = text.find('.');
-    Index layer = 0, head = 0;
-    require_usage(dot != std::string::npos && read_number(std::string_view(text).substr(0, dot), layer) &&
-                      read_number(std::string_view(text).substr(dot + 1), head),
-                  "--ablate: expected LAYER.HEAD, as 0.3, found {}", text);
-    w.heads.emplace_back(layer, head);
+    const auto layer = number<Index>(text.substr(0, dot)),
+               head = dot == std::string::npos ? std::nullopt : number<Index>(text.substr(dot + 1));
+    require_usage(layer && head, "--ablate: expected LAYER.HEAD, as 0.3, found {}", text);
+    w.heads.emplace_back(*layer, *head);
   }
   for (const std::string& text : o.texts("scale")) {
     const auto equals = text.rfind('=');
-    double factor = 0;
-    require_usage(equals != std::string::npos && read_number(std::string_view(text).substr(equals + 1), factor),
-                  "--scale: expected SITE=NUMBER, as blocks.0.mlp_out=0.5, found {}", text);
-    w.scales.emplace_back(text.substr(0, equals), factor);
+    const auto factor = equals == std::string::npos ? std::nullopt : number<double>(text.substr(equals + 1));
+    require_usage(factor.has_value(), "--scale: expected SITE=NUMBER, as blocks.0.mlp_out=0.5, found {}", text);
+    w.scales.emplace_back(text.substr(0, equals), *factor);
   }
   w.no_mask = o.is_set("no-mask");
   w.softmax_temperature = o.real("softmax-temperature");

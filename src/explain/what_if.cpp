@@ -6,6 +6,7 @@
 
 #include "explain/teller.hpp"
 #include "glassformer/core/require.hpp"
+#include "glassformer/model/adapter.hpp"
 #include "glassformer/model/reading.hpp"
 #include "glassformer/model/sites.hpp"
 #include "glassformer/ops/loss.hpp"
@@ -17,6 +18,13 @@ namespace {
 
 constexpr Index kNextTokens = 6;  // of each distribution that are listed
 
+// What the model reads: its soft prompt, if one is attached, and the text.
+std::vector<Token> behind_soft_prompt(const Decoder<float>& m, std::span<const Token> ids) {
+  std::vector<Token> all = soft_prompt_ids(m);
+  all.insert(all.end(), ids.begin(), ids.end());
+  return all;
+}
+
 // Adds to `edits` what the model has at these sites when it reads the text.
 void record_patches(const Decoder<float>& m, const Tokenizer& tokenizer, const WhatIf& w, const Exec& exec, bool once,
                     Edits<float>& edits) {
@@ -24,8 +32,9 @@ void record_patches(const Decoder<float>& m, const Tokenizer& tokenizer, const W
   const Index T = static_cast<Index>(text.ids.size());
   require(w.patch_token < T, "patch token: expected 0 … {}, as the other text has {} tokens, found {}", T - 1, T, w.patch_token);
   Recorder<float> seen({w.patches.begin(), w.patches.end()});
-  decoder_read<float>(m, text.ids, {.exec = exec, .trace = &seen});
-  for (const auto& [site, value] : seen.values()) edits.add({.site = site, .patch = value, .row = w.patch_token, .once = once});
+  decoder_read<float>(m, behind_soft_prompt(m, text.ids), {.exec = exec, .trace = &seen});
+  const Index row = w.patch_token < 0 ? -1 : m.prompt.rows + w.patch_token;
+  for (const auto& [site, value] : seen.values()) edits.add({.site = site, .patch = value, .row = row, .once = once});
 }
 
 }  // namespace
@@ -83,10 +92,9 @@ Intervention::~Intervention() {
 }
 
 Reaction reaction(const Decoder<float>& m, std::span<const Token> ids, const Exec& exec) {
-  require(m.config.context >= static_cast<Index>(ids.size()), "prompt: expected at most {} tokens (the model's context), found {}",
-          m.config.context, ids.size());
-  const Index T = static_cast<Index>(ids.size());
-  Matrix<float> logits = decoder_read<float>(m, ids, {.exec = exec}), last = logits.bottomRows(1);
+  const Index T = static_cast<Index>(ids.size()), room = m.config.context - m.prompt.rows;
+  require(room >= T, "prompt: expected at most {} tokens (the model's context), found {}", room, T);
+  Matrix<float> logits = decoder_read<float>(m, behind_soft_prompt(m, ids), {.exec = exec}).bottomRows(T), last = logits.bottomRows(1);
   ops::softmax_forward<float>(last, last, exec);
   std::vector<Token> targets(ids.begin() + 1, ids.end());
   targets.push_back(-1);

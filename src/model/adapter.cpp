@@ -63,7 +63,7 @@ template <class S> void draw_a(const Adapter<S>& a, std::uint64_t seed) {
   }
 }
 
-template <class S, class F> void for_each_projection(Decoder<S>& m, F&& f) {
+template <class Model, class F> void for_each_projection(Model& m, F&& f) {
   f(m.embed), f(m.unembed);
   for (auto& block : m.blocks) f(block.attention.qkv), f(block.attention.out), f(block.mlp.up), f(block.mlp.down);
 }
@@ -143,6 +143,15 @@ template <class S> std::vector<Token> soft_prompt_ids(const Decoder<S>& m) {
   return ids;
 }
 
+template <class S> Index soft_prompt_adapter(const Decoder<S>& m) {
+  if (!m.prompt) return -1;
+  std::vector<char> has_targets(static_cast<std::size_t>(m.adapters), 0);  // a soft prompt alone has none
+  for_each_projection(m, [&](const Projection<S>& p) {
+    for (const LoraView<S>& view : p.adapters) has_targets[static_cast<std::size_t>(view.adapter)] = 1;
+  });
+  return std::ranges::find(has_targets, 0) - has_targets.begin();
+}
+
 template <class S> Arena<S> merge(Decoder<S>& m, const Adapter<S>& a, const Exec& exec, double weight) {
   require_fit(m, a);
   require(a.prompt_tokens() == 0, "merge: expected an adapter of the weights, found a soft prompt, which is a text and no change of them");
@@ -193,6 +202,7 @@ template void attach<float>(Decoder<float>&, const Adapter<float>&, double);
 template void detach<float>(Decoder<float>&);
 template void refresh<float>(const Decoder<float>&, const Exec&);
 template std::vector<Token> soft_prompt_ids<float>(const Decoder<float>&);
+template Index soft_prompt_adapter<float>(const Decoder<float>&);
 template Arena<float> merge<float>(Decoder<float>&, const Adapter<float>&, const Exec&, double);
 template void restore<float>(Decoder<float>&, const Arena<float>&);
 template Matrix<float> adapter_change<float>(const Decoder<float>&, const Adapter<float>&, const AdapterTarget&, const Exec&);
@@ -204,6 +214,7 @@ template void attach<double>(Decoder<double>&, const Adapter<double>&, double);
 template void detach<double>(Decoder<double>&);
 template void refresh<double>(const Decoder<double>&, const Exec&);
 template std::vector<Token> soft_prompt_ids<double>(const Decoder<double>&);
+template Index soft_prompt_adapter<double>(const Decoder<double>&);
 template Arena<double> merge<double>(Decoder<double>&, const Adapter<double>&, const Exec&, double);
 template void restore<double>(Decoder<double>&, const Arena<double>&);
 template Matrix<double> adapter_change<double>(const Decoder<double>&, const Adapter<double>&, const AdapterTarget&, const Exec&);

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "glassformer/core/require.hpp"
+#include "glassformer/model/adapter.hpp"
 
 namespace glassformer {
 namespace {
@@ -33,21 +34,32 @@ Score score_batches(const Decoder<float>& model, const Tokenizer& tokenizer, std
   return score;
 }
 
-std::optional<Token> document_separator(const ModelConfig& c) { return c.prepend_bos && c.bos >= 0 ? std::optional<Token>(c.bos) : std::nullopt; }
-
-Score score_tokens(const Decoder<float>& model, const Tokenizer& tokenizer, std::span<const Token> ids, Index context, const Exec& exec) {
-  return score_batches(model, tokenizer, whole_split(ids, context, std::max<Index>(1, kTokensAtOnce / context), document_separator(model.config)), exec);
+std::optional<Token> document_separator(const ModelConfig& c) {
+  return c.prepend_bos && c.bos >= 0 ? std::optional<Token>(c.bos) : std::nullopt;
 }
 
-double continuation_nats(const Decoder<float>& model, const Tokenizer& tokenizer, std::string_view prefix, std::string_view continuation, const Exec& exec) {
+Score score_tokens(const Decoder<float>& model, const Tokenizer& tokenizer, std::span<const Token> ids, Index context, const Exec& exec) {
+  const std::vector<Token> prompt = soft_prompt_ids(model);
+  const Index room = context - static_cast<Index>(prompt.size());
+  require(room > 0, "score: expected a context of more than the {} tokens of the soft prompt, found {}", prompt.size(), context);
+  std::vector<Batch> batches = whole_split(ids, room, std::max<Index>(1, kTokensAtOnce / context), document_separator(model.config));
+  if (!prompt.empty()) std::ranges::transform(batches, batches.begin(), [&](const Batch& batch) { return prepend(batch, prompt); });
+  return score_batches(model, tokenizer, batches, exec);
+}
+
+double continuation_nats(const Decoder<float>& model, const Tokenizer& tokenizer, std::string_view prefix, std::string_view continuation,
+                         const Exec& exec) {
   const std::vector<Token> tail = tokenizer.encode(continuation);
   std::vector<Token> ids = tokenizer.encode(prefix);
   if (const auto start = document_separator(model.config)) ids.insert(ids.begin(), *start);
   require(!ids.empty() && !tail.empty(), "continuation: expected a prefix and a continuation of at least one token each");
   ids.insert(ids.end(), tail.begin(), tail.end());
-  const auto context = static_cast<std::size_t>(model.config.context) + 1;
-  if (ids.size() > context) ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(context));
-  require(ids.size() > tail.size(), "continuation: {} tokens do not fit the context of {}", tail.size(), model.config.context);
+  const std::vector<Token> prompt = soft_prompt_ids(model);
+  require(prompt.size() + tail.size() <= static_cast<std::size_t>(model.config.context),
+          "continuation: {} tokens do not fit the context of {}", prompt.size() + tail.size(), model.config.context);
+  const std::size_t room = static_cast<std::size_t>(model.config.context) + 1 - prompt.size();
+  if (ids.size() > room) ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(room));
+  ids.insert(ids.begin(), prompt.begin(), prompt.end());
   std::vector<Token> targets(ids.size() - 1, -1);
   std::copy(tail.begin(), tail.end(), targets.end() - static_cast<std::ptrdiff_t>(tail.size()));
   ids.pop_back();
@@ -63,7 +75,8 @@ double agreement_accuracy(const Decoder<float>& model, const Tokenizer& tokenize
   Index right = 0;
   for (const AgreementItem& item : items) {
     const double own = continuation_nats(model, tokenizer, item.prefix, item.right, exec);
-    right += std::ranges::all_of(item.wrong, [&](const std::string& wrong) { return own < continuation_nats(model, tokenizer, item.prefix, wrong, exec); });
+    right += std::ranges::all_of(
+        item.wrong, [&](const std::string& wrong) { return own < continuation_nats(model, tokenizer, item.prefix, wrong, exec); });
   }
   return static_cast<double>(right) / static_cast<double>(items.size());
 }

@@ -49,6 +49,8 @@ template <class S> void detach(Decoder<S>&);
 template <class S> void refresh(const Decoder<S>&, const Exec& = {});
 // The ids to put before each text for an attached soft prompt: V … V + P − 1; empty without one.
 template <class S> std::vector<Token> soft_prompt_ids(const Decoder<S>&);
+// Which of the attached adapters the soft prompt is, counted from 0: its column of Pass::mix. −1 without one.
+template <class S> Index soft_prompt_adapter(const Decoder<S>&);
 
 // Adds the adapter's change, times `weight`, to the weights and detaches all. Returns the weights as they were: `restore` puts them
 // back, to the bit. Throws std::invalid_argument for a soft prompt, and for a quantized matrix: see dequantize_decoder.

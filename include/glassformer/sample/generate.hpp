@@ -31,7 +31,8 @@ struct GenerateOptions {
   bool use_cache = true;                          // false: read everything again for each token
   CacheKind cache_kind = CacheKind::floating;     // int8: a quarter of the memory and a little (4 bytes a row), and slightly other logits
   PastContext past_context = PastContext::slide;  // stop: end when the context is full
-  Index sinks = 4;                                // first tokens that a sliding cache keeps, as in the paper; at most T/2
+  Index sinks = 4;                                // first tokens that a sliding cache keeps, as in the paper; at most half of the context
+  Matrix<float> mix = {};                         // [prompts, adapters]: of each attached adapter how much (of a soft prompt 0 or 1); empty: as attached
   Exec exec;                                      // decoding sets row_exact itself
   // Called with each new piece of text: whole characters of valid UTF-8, never past a stop string. What it throws passes through.
   std::function<void(std::string_view piece)> on_text;
@@ -52,10 +53,11 @@ struct Generation {
 };
 
 // Continues the prompt. Before it comes the start token when config.prepend_bos. An empty prompt starts from the model's or the
-// tokenizer's start token, else from a newline (with a note).
-// Throws std::invalid_argument: options out of range; a prompt that the tokenizer cannot encode, or an empty one with nothing to start
-// from; a tokenizer with more tokens than the model (with fewer, the model's other tokens are never drawn); a model that is not causal;
-// logits that are NaN.
+// tokenizer's start token, else from a newline (with a note). An attached soft prompt is read before all that. It takes places of the
+// context, and a sliding cache keeps it, but it is no part of the text: neither `prompt_ids` nor penalties know it. Throws
+// std::invalid_argument: options out of range; a mix of another shape or with numbers that are not finite; a prompt that the tokenizer
+// cannot encode, or an empty one with nothing to start from; a tokenizer with more tokens than the model (with fewer, the model's other
+// tokens are never drawn); a model that is not causal; logits that are NaN.
 Generation generate(const Decoder<float>&, const Tokenizer&, std::string_view prompt, const GenerateOptions&);
 
 // Continues several prompts together, each in its own slot of one cache: every prompt is read alone, then all decode in one pass a step.

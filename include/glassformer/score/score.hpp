@@ -26,12 +26,14 @@ struct Score {
 std::optional<Token> document_separator(const ModelConfig&);
 
 // The text once, in non-overlapping windows of `context` tokens or document by document: every token but the first is scored once.
-// Throws std::invalid_argument when there are fewer than two tokens.
+// An attached soft prompt stands before each window, and is a part of its `context`. Throws std::invalid_argument when there are fewer than
+// two tokens.
 Score score_tokens(const Decoder<float>&, const Tokenizer&, std::span<const Token> ids, Index context, const Exec&);
 // Batches as they are (prompts masked by targets of −1, say).
 Score score_batches(const Decoder<float>&, const Tokenizer&, std::span<const Batch>, const Exec&);
 
-// Σ −log p of `continuation` after `prefix` (and the start token, where the model has one), in nats, over the prefix's last tokens that fit the context.
+// Σ −log p of `continuation` after `prefix` (and the soft prompt and the start token, where the model has them), in nats, over the prefix's
+// last tokens that fit the context.
 double continuation_nats(const Decoder<float>&, const Tokenizer&, std::string_view prefix, std::string_view continuation, const Exec&);
 
 // The share of items whose right continuation is more likely, per item, than every wrong one.
