@@ -34,7 +34,7 @@ Options declare() {
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --temperature 0.7 --top-k 40");
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --ablate 1.3");
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --context 1024 --rope-scaling ntk");
-  o.example("glassformer sample --model model --adapter support --prompt \"Customer:\" --mix 0 --mix 0.5 --mix 1");
+  o.example("glassformer sample --model model --adapter adapter --prompt \"Customer:\" --mix 0 --mix 0.5 --mix 1");
   return o;
 }
 
