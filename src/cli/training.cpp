@@ -9,6 +9,7 @@
 #include <set>
 
 #include "cli/terminal.hpp"
+#include "glassformer/core/hash.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -18,12 +19,8 @@ namespace fs = std::filesystem;
 // Options that change neither the numbers nor what they mean: a resumed run may have others.
 const std::set<std::string> kNotRecorded = {"out", "resume", "overwrite", "json", "threads", "data"};
 
-// FNV-1a, to tell whether two texts are the same.
-std::string text_hash(std::string_view text) {
-  std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return fmt::format("{:016x}", hash);
-}
+// To tell whether two texts are the same.
+std::string text_hash(std::string_view text) { return fmt::format("{:016x}", fnv1a(text)); }
 
 bool holds_run(const fs::path& out) {
   for (const char* name : {"config.json", "model.safetensors", "model.bin", "adapter_config.json", "last"}) {

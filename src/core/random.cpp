@@ -3,6 +3,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "glassformer/core/hash.hpp"
+
 namespace glassformer {
 namespace {
 
@@ -30,11 +32,7 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> x, std::array<s
 
 RandomStream RandomStream::at(std::uint64_t number) const { return {seed, mix(stream + 0x9e3779b97f4a7c15ULL * (number + 1))}; }
 
-RandomStream RandomStream::at(std::string_view name) const {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return at(hash);
-}
+RandomStream RandomStream::at(std::string_view name) const { return at(fnv1a(name)); }
 
 std::uint64_t random_bits(const RandomStream& s, std::uint64_t i) {
   const auto x = philox({static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), static_cast<std::uint32_t>(s.stream),

@@ -14,6 +14,7 @@ class JsonFields {
   using Json = nlohmann::ordered_json;
   JsonFields(std::string name, const Json& json) : name_(std::move(name)), json_(json) {}
 
+  const std::string& name() const { return name_; }
   const std::string& error() const { return error_; }  // empty while all is well
   // Null and absent are the same, as Hugging Face has it.
   const Json* find(const char* field) const {

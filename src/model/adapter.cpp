@@ -6,7 +6,6 @@
 
 #include "glassformer/core/random.hpp"
 #include "glassformer/ops/loss.hpp"
-#include "model/adapter_targets.hpp"
 
 namespace glassformer {
 namespace {

@@ -1,4 +1,5 @@
-#include "model/adapter_targets.hpp"
+// Which matrices an adapter may sit on, and with what rank.
+#include "glassformer/model/adapter.hpp"
 
 #include <algorithm>
 #include <cmath>

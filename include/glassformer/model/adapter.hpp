@@ -29,6 +29,9 @@ template <class S> struct Adapter {
 // The names that `LoraConfig::targets` may have for this model: attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up,
 // mlp.down, embed, and unembed where the head is a matrix of its own. A tied embedding is one matrix: its adapter acts on the head too.
 std::vector<std::string> adapter_target_names(const ModelConfig&);
+// The targets of an adapter of a model whose configuration is resolved: block by block in the order of LoraConfig::targets, which are not
+// empty; then the embedding and the head. Throws as make_adapter does.
+std::vector<AdapterTarget> adapter_targets(const ModelConfig&, const LoraConfig&);
 // All linear layers of the model, as its family adapts them: GPT-2 attn.qkv joined, others q, k, v apart.
 std::vector<std::string> default_adapter_targets(const ModelConfig&);
 
