@@ -156,7 +156,7 @@ Method method_of(const Options& o) {
 TrainOptions standard_training(Method method, bool muon) {
   TrainOptions t;
   t.steps = 500, t.batch = 16, t.warmup = 50, t.weight_decay = 0, t.muon = muon;
-  t.rate = method == Method::full ? 5e-4 : method == Method::soft_prompt ? 3e-2 : 2e-3;
+  t.rate = method == Method::soft_prompt ? 3e-2 : 2e-3;
   t.min_rate = t.rate / 10;
   return t;
 }

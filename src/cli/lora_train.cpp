@@ -30,7 +30,7 @@ Options declare_train() {
   declare_run_options(o, "the best adapter, or model", !required);
   o.real("until-loss", {}, 0, 1e6, "stop at the first validation whose loss in nats is at most this");
   declare_method_options(o);
-  declare_training_options(o, "500 steps of 16 sequences, no decay, rate 2e-3 (full 5e-4, soft-prompt 3e-2) down to a tenth, unless given");
+  declare_training_options(o, "500 steps of 16 sequences, no decay, rate 2e-3 (soft-prompt 3e-2) down to a tenth, unless given");
   o.common(kSeed | kThreads | kKernels | kJson);
   o.example("glassformer lora train --model model --corpus support --answers-only --rank 8 --out adapter");
   o.example("glassformer lora train --model model --corpus support --answers-only --base-type nf4 --out qlora");
@@ -97,11 +97,20 @@ std::string forgotten(const Figures& f) {
 }
 
 ModelFiles load_base(const Options& o) {
-  ModelFiles base = checked(load_model(o.text("model")));
+  LoadOptions options;
+  options.exec = o.exec();
+  if (const std::string type = o.text("base-type"); type != "f32") options.quantize = QuantizeTypes::all(checked(quantized_named(type)));
+  ModelFiles base = checked(load_model(o.text("model"), options));
   for (const std::string& warning : base.warnings) fmt::print(stderr, "note: {}\n", warning);
-  if (const std::string type = o.text("base-type"); type != "f32") {
-    base.decoder = quantize_decoder(base.decoder, QuantizeTypes::all(checked(quantized_named(type))), o.exec());
-    base.description += fmt::format("; matrices in {}", type);
+  if (options.quantize) {
+    Index quantized = 0;
+    for (const auto& [name, weights] : base.decoder.quantized)
+      quantized += weights->type == *options.quantize->linear && name.starts_with("blocks.");
+    if (quantized == 0)
+      throw Failure(fmt::format("{}: expected a matrix with rows of a multiple of {} numbers, a block of {}, found none", o.text("model"),
+                                block_length(*options.quantize->linear), o.text("base-type")));
+    fmt::print(stderr, "base       {}, {} bytes of weights in memory\n", quantize_types_name(*options.quantize),
+               grouped(decoder_bytes(base.decoder)));
   }
   return base;
 }

@@ -61,6 +61,22 @@ same_bytes() {
   cmp -s "$1" "$2" || fail "expected the same bytes in $1 and $2"
 }
 
+# interrupt ARGS…: Ctrl-C after the first validation; exit 130
+interrupt() {
+  : >err
+  "$program" "$@" >out 2>err &
+  local pid=$!
+  for _ in $(seq 400); do
+    grep -q "step .*: loss" err && break
+    sleep 0.02
+  done
+  kill -INT $pid
+  wait $pid
+  local code=$?
+  checks=$((checks + 1))
+  [ $code -eq 130 ] || fail "Ctrl-C: expected exit 130, found $code"
+}
+
 # A model so small that a step takes a fraction of a millisecond
 tiny="--layers 1 --heads 2 --width 16 --context 16 --batch 4 --threads 1"
 

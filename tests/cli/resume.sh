@@ -7,21 +7,6 @@ shape="--data text --layers 2 --heads 2 --width 32 --context 32 --batch 4 --step
 
 works train --out whole $shape --threads 1
 
-# interrupt ARGS…: Ctrl-C after the first validation; exit 130
-interrupt() {
-  : >err
-  "$program" "$@" >out 2>err &
-  local pid=$!
-  for _ in $(seq 400); do
-    grep -q "step .*: loss" err && break
-    sleep 0.02
-  done
-  kill -INT $pid
-  wait $pid
-  local code=$?
-  checks=$((checks + 1))
-  [ $code -eq 130 ] || fail "Ctrl-C: expected exit 130, found $code"
-}
 interrupt train --out stopped $shape --threads 2 --json
 says "interrupted after step [0-9]* and saved; go on with: glassformer train --out stopped --resume"
 json steps interrupted model
