@@ -1,7 +1,6 @@
 #include "cli/lora_methods.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 
 namespace glassformer::cli {
@@ -75,11 +74,9 @@ template <class T>
 std::map<std::string, T> number_pattern(const Options& o, const std::string& option, const char* kind) {
   std::map<std::string, T> numbers;
   for (const auto& [name, value] : split_pattern(option, o.text(option))) {
-    T number = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    require_usage(error == std::errc() && end == value.data() + value.size() && number > 0, "--{}: expected {} for {}, found {}", option,
-                  kind, name, value);
-    numbers[name] = number;
+    const auto found = number<T>(value);
+    require_usage(found && *found > 0, "--{}: expected {} for {}, found {}", option, kind, name, value);
+    numbers[name] = *found;
   }
   return numbers;
 }
@@ -156,7 +153,7 @@ Method method_of(const Options& o) {
 TrainOptions standard_training(Method method, bool muon) {
   TrainOptions t;
   t.steps = 500, t.batch = 16, t.warmup = 50, t.weight_decay = 0, t.muon = muon;
-  t.rate = method == Method::soft_prompt ? 3e-2 : 2e-3;
+  t.rate = method == Method::soft_prompt ? 1e-1 : 2e-3;
   t.min_rate = t.rate / 10;
   return t;
 }

@@ -30,7 +30,7 @@ Options declare_train() {
   declare_run_options(o, "the best adapter, or model", !required);
   o.real("until-loss", {}, 0, 1e6, "stop at the first validation whose loss in nats is at most this");
   declare_method_options(o);
-  declare_training_options(o, "500 steps of 16 sequences, no decay, rate 2e-3 (soft-prompt 3e-2) down to a tenth, unless given");
+  declare_training_options(o, "500 steps of 16 sequences, no decay, rate 2e-3 (soft-prompt 0.1) down to a tenth, unless given");
   o.common(kSeed | kThreads | kKernels | kJson);
   o.example("glassformer lora train --model model --corpus support --answers-only --rank 8 --out adapter");
   o.example("glassformer lora train --model model --corpus support --answers-only --base-type nf4 --out qlora");
@@ -61,12 +61,8 @@ class Elsewhere {
     ids_.emplace(ids);
   }
   bool empty() const { return !ids_; }
-  double loss_nats(Index sequences, std::span<const Token> prefix, const Exec& exec) const {
-    const ModelConfig& c = base_.decoder.config;
-    const Index room = c.context - static_cast<Index>(prefix.size());
-    std::vector<Batch> batches = whole_split(*ids_, room, sequences, document_separator(c));
-    for (Batch& b : batches) b = prepend(b, prefix);
-    return score_batches(base_.decoder, base_.tokenizer, batches, exec).loss_nats();
+  double loss_nats(const Exec& exec) const {
+    return score_tokens(base_.decoder, base_.tokenizer, *ids_, base_.decoder.config.context, exec).loss_nats();
   }
 
  private:
@@ -128,7 +124,7 @@ int few_shot(const Options& o) {
   const std::vector<Batch> shown = lessons.few_shot(kSequences, o.integer("shots"), o.seed(), used);
   Figures f;
   f.all = decoder_parameters(base.decoder), f.val_tokens = scored_tokens(shown), f.before = score(plain).loss_nats();
-  if (!elsewhere.empty()) f.forget_before = f.forget = elsewhere.loss_nats(kSequences, {}, o.exec());  // the model is the same
+  if (!elsewhere.empty()) f.forget_before = f.forget = elsewhere.loss_nats(o.exec());  // the model is the same
   const Score after = score(shown);
   fmt::print(stderr, "model      {}\ntext       {}: {}\nbefore     {:.4f} nats per token\nafter      {:.4f} nats per token, {}\n",
              base.description, source.name, lessons.description(), f.before, after.loss_nats(),
@@ -170,6 +166,10 @@ void report(const Options& o, const Learner& learner, const RunResult& r, const 
 int adapt(const Options& o, Method method) {
   const fs::path last = fs::path(o.text("out")) / "last";
   ModelFiles base = load_base(o);
+  const bool adapter = method == Method::lora || method == Method::soft_prompt;
+  if (const auto types = quantize_types(base.decoder); types && !adapter)
+    throw Failure(fmt::format("{}: expected a model in floating point, found one in {}, which is only read: train an adapter of it",
+                              o.text("model"), quantize_types_name(*types)));
   const TextSource source = read_text_source(o, o.seed());
   if (o.is_set("resume")) check_same_text(source, last.string(), run_metadata(last));
   const TrainOptions options = training_options(o, standard_training(method, o.is_set("muon")));
@@ -182,7 +182,7 @@ int adapt(const Options& o, Method method) {
   f.all = decoder_parameters(base.decoder);
   f.before =
       score_batches(base.decoder, base.tokenizer, lessons.validation(options.batch, {}), options.exec).loss_nats();  // the model alone
-  if (!elsewhere.empty()) f.forget_before = elsewhere.loss_nats(options.batch, {}, options.exec);
+  if (!elsewhere.empty()) f.forget_before = elsewhere.loss_nats(options.exec);
 
   Learner learner(o, method, base, last, options);
   const std::vector<Token> prefix = learner.prefix();
@@ -203,7 +203,7 @@ int adapt(const Options& o, Method method) {
   const RunResult result = run_and_show(o, run);
   if (!elsewhere.empty()) {
     if (result.best_step != result.steps && result.best_step > 0) learner.read(o.text("out"));
-    f.forget = elsewhere.loss_nats(options.batch, prefix, options.exec);
+    f.forget = elsewhere.loss_nats(options.exec);
   }
   const int code = result.interrupted ? interrupted_exit(o, result) : 0;
   if (!result.interrupted) report(o, learner, result, f);

@@ -140,7 +140,7 @@ AdaptedModel load_adapted_model(const Options& o) {
     wanted.push_back({text.substr(0, equals), *weight});
   }
 
-  AdaptedModel m{checked(load_model(o.text("model"))), {}, {}};
+  AdaptedModel m{checked(load_model(o.text("model"))), {}, {}, {}};
   for (const auto& [dir, weight] : wanted) {
     AdapterFiles files = checked(load_adapter(dir, m.decoder));
     try {
@@ -149,7 +149,7 @@ AdaptedModel load_adapted_model(const Options& o) {
       throw Failure(fmt::format("{}: {}", dir, error.what()));
     }
     m.warnings.insert(m.warnings.end(), files.warnings.begin(), files.warnings.end());
-    m.adapters.push_back(std::move(files)), m.names.push_back(dir);
+    m.adapters.push_back(std::move(files)), m.names.push_back(dir), m.weights.push_back(weight);
   }
   return m;
 }

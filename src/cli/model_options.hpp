@@ -31,6 +31,7 @@ void declare_adapters(Options&);
 struct AdaptedModel : ModelFiles {
   std::vector<AdapterFiles> adapters;
   std::vector<std::string> names;  // the directories, as they were given
+  std::vector<double> weights;
 };
 // --model with each --adapter; a directory whose own name has '=' is taken as that. The warnings of all are in `warnings`. Throws
 // UsageError for a weight that is no finite number, Failure for what cannot be loaded or does not go together (two soft prompts, a soft
