@@ -60,6 +60,7 @@ int explain_command(Arguments);
 int gradcheck_command(Arguments);
 int interview_command(Arguments);
 int lora_command(Arguments);
+int quantize_command(Arguments);
 int sample_command(Arguments);
 int tokenizer_command(Arguments);
 int train_command(Arguments);

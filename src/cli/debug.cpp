@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/command.hpp"
+#include "cli/explain.hpp"
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
 #include "cli/terminal.hpp"
@@ -58,8 +59,7 @@ Index chosen(const std::string& text, std::uint64_t seed) {
 Rig rig_of(const Options& o) {
   Rig rig;
   if (o.given("model")) {
-    const ModelFiles model = checked(load_model(o.text("model")));
-    for (const std::string& warning : model.warnings) fmt::print(stderr, "glassformer: {}\n", warning);
+    const ModelFiles model = load_to_explain(o);
     rig = make_rig(model.decoder, model.tokenizer, o.seed());
   } else {
     ProgressLine progress;

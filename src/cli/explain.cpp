@@ -16,6 +16,7 @@ constexpr Command kComponents[] = {
     {"backward", "the chain rule through one block, each gradient beside its difference", explain_backward_command},
     {"block", "the residual stream through one block: norm, attention, MLP, and what each adds", explain_block_command},
     {"cache", "the same decode with the KV cache and without", explain_cache_command},
+    {"quantize", "one block of weights in few bits: scale, codes, what comes back, the error", explain_quantize_command},
     {"lora", "a low-rank change: A, B, the merged matrix, what is trained", explain_lora_command},
     {"lens", "the logit lens: what the model would say after each layer", explain_lens_command},
     {"attribution", "how much each head and MLP adds to one logit", explain_attribution_command},
@@ -37,14 +38,23 @@ void declare_model_and_prompt(Options& o, const std::string& prompt_help) {
   o.text("prompt", "TEXT", prompt_help);
 }
 
+ModelFiles load_to_explain(const Options& o) {
+  ModelFiles model = checked(load_model(o.text("model")));
+  for (const std::string& warning : model.warnings) fmt::print(stderr, "note: {}\n", warning);
+  if (model.stored) {
+    fmt::print(stderr, "note: {}: quantized ({}): taken with the numbers that its codes stand for\n", o.text("model"), quantize_types_name(*model.stored));
+    model.decoder = dequantize_decoder(model.decoder);
+  }
+  return model;
+}
+
 std::unique_ptr<ModelToExplain> model_to_explain(const Options& o, std::optional<bool> patches) {
   const WhatIf what = patches ? what_if(o, *patches) : WhatIf{};
   require_usage(o.given("model") || !o.given("prompt"), "expected --model DIR with --prompt: the example has its own text");
   require_usage(o.given("model") || what.empty(), "expected --model DIR and --prompt TEXT for a what-if: the example is as it is");
   if (!o.given("model")) return {};
   require_usage(o.given("prompt"), "expected --prompt TEXT with --model");
-  auto model = std::make_unique<ModelToExplain>(checked(load_model(o.text("model"))));
-  for (const std::string& warning : model->warnings) fmt::print(stderr, "note: {}\n", warning);
+  auto model = std::make_unique<ModelToExplain>(load_to_explain(o));
   if (what.empty()) return model;
   const Prompt prompt = read_prompt(model->decoder.config, model->tokenizer, o.text("prompt"));
   const Reaction before = reaction(model->decoder, prompt.ids, o.exec());

@@ -24,7 +24,9 @@ struct ModelToExplain : ModelFiles {
   std::unique_ptr<Intervention> intervention;
   Story change;  // its opening says what was changed, its sections what came of that
 };
-// The model, its warnings already told; null when none was given. `patches`: nothing, without what-if options; else as they were declared.
+// --model, its warnings told. One that is quantized comes in floating point, with a note: who explains reads the weights themselves.
+ModelFiles load_to_explain(const Options&);
+// The model, loaded so; null when none was given. `patches`: nothing, without what-if options; else as they were declared.
 // Throws UsageError when one of --model and --prompt is given alone, or an example is to be changed.
 std::unique_ptr<ModelToExplain> model_to_explain(const Options&, std::optional<bool> patches = {});
 // The story, with what a change of the model did, and with --json also its object on the last line.
@@ -38,6 +40,7 @@ int explain_cache_command(Arguments);
 int explain_lens_command(Arguments);
 int explain_attribution_command(Arguments);
 int explain_lora_command(Arguments);
+int explain_quantize_command(Arguments);
 int explain_sampling_command(Arguments);
 int explain_tokenizer_command(Arguments);
 int explain_position_command(Arguments);

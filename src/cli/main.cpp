@@ -21,6 +21,7 @@ std::vector<Command> commands() {
       {"sample", "writes text with a model", sample_command},
       {"eval", "loss, perplexity, bits per byte and accuracy on a text", eval_command},
       {"lora", "adapts a model by a low-rank change: train, merge, inspect", lora_command},
+      {"quantize", "a model in few bits a weight, and what that costs", quantize_command},
       {"convert", "a model in another format", convert_command},
       {"explain", "shows what happens inside, number by number", explain_command},
       {"interview", "asks for your number first, then computes it: learn by predicting", interview_command},

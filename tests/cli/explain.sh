@@ -11,7 +11,7 @@ narrow() {
   checks=$((checks + 1))
   ! sed '/^{/d; s/\xcc\x82//g' out | LC_ALL=C.UTF-8 grep -E '^.{81}' >wide || fail "a line of more than 80 columns: $(head -1 wide)"
 }
-for component in tokenizer position attention block cache sampling backward lora lens attribution; do
+for component in tokenizer position attention block cache sampling backward lora quantize lens attribution; do
   works explain $component --json
   narrow
   json component title sections

@@ -7,7 +7,7 @@ short() {
   case "$command:$1" in
     train*:--steps | lora\ train:--steps | bench*:--steps) echo 2 ;;
     corpus*:--bytes | train*:--corpus-bytes | lora\ train:--corpus-bytes) echo 60K ;;
-    eval*:--corpus-bytes) echo 20K ;;
+    eval*:--corpus-bytes | quantize*:--corpus-bytes) echo 20K ;;
     eval*:--agreement) echo 5 ;;
     sample*:--max-tokens) echo 8 ;;
   esac
@@ -18,7 +18,7 @@ added() {
     lora\ train) [[ " $* " != *" few-shot "* ]] && echo --steps; [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;
     bench\ train) echo --steps ;;
     corpus*) echo --bytes ;;
-    eval*) [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;
+    eval* | quantize*) [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;
     sample*) echo --max-tokens ;;
   esac
 }
