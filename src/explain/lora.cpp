@@ -136,6 +136,13 @@ const AdapterTarget& find_target(const Adapter<float>& adapter, const std::strin
   return adapter.targets.front();
 }
 
+// r and α of this target: patterns may give it others than the adapter's.
+LoraConfig config_of(const Adapter<float>& adapter, const AdapterTarget& t) {
+  LoraConfig c = adapter.config;
+  c.rank = t.rank, c.alpha = t.alpha;
+  return c;
+}
+
 Layer<float> layer_of(const Decoder<float>& m, const Adapter<float>& adapter, const AdapterTarget& t, const Matrix<float>& x) {
   const std::string name = fmt::format("blocks.{}.{}", t.block, t.projection);
   const MatrixView<float> weight = m.arena.view(name + ".weight"), bias = m.arena.view(name + ".bias");
@@ -144,7 +151,7 @@ Layer<float> layer_of(const Decoder<float>& m, const Adapter<float>& adapter, co
   layer.projection.weight = MatrixView<float>{weight.data + t.row_begin * weight.cols, t.rows, weight.cols};
   if (bias) layer.projection.bias = {bias.data + t.row_begin, 1, t.rows};
   layer.projection.adapters.push_back(
-      {adapter.arena.view(t.name + ".lora_A"), adapter.arena.view(t.name + ".lora_B"), 0, static_cast<float>(adapter.config.scale()), 0});
+      {adapter.arena.view(t.name + ".lora_A"), adapter.arena.view(t.name + ".lora_B"), 0, static_cast<float>(config_of(adapter, t).scale()), 0});
   return layer;
 }
 
@@ -199,13 +206,16 @@ Story explain_lora(const Decoder<float>& base, const Adapter<float>& adapter, co
   const Index place = checked_place(question.token, text);
   require(text.ids.size() >= 2, "prompt: expected at least two tokens, so that one can be predicted, found {}", text.ids.size());
   const AdapterTarget& target = find_target(adapter, question.target, base.config.layers);
+  require(target.block >= 0, "target: expected a linear layer of a block, found {}", target.name);
+  require(!adapter.config.dora, "adapter: expected LoRA, found DoRA, whose change is not B·A alone");
+  require(base.quantized.empty(), "model: expected one in floating point, found a quantized one");
   Decoder<float> adapted = base;  // shares the weights; the adapter is the copy's own
   attach(adapted, adapter);
   const std::string site = site_read_by(base.config, target);
   Recorder<float> seen({site});
   decoder_read<float>(adapted, text.ids, {.exec = question.exec, .trace = &seen});
 
-  LoraLayer v = layer_values<float>(layer_of(base, adapter, target, seen.at(site)), adapter.config, question.exec);
+  LoraLayer v = layer_values<float>(layer_of(base, adapter, target, seen.at(site)), config_of(adapter, target), question.exec);
   v.name = target.name;
   const Arena<float> before = base.arena.clone();
   std::tie(v.da, v.db) = model_gradients(base, adapter, target.name, text, question.exec);

@@ -158,3 +158,24 @@ TEST_CASE("a target that is not adapted is answered with those that are") {
   CHECK_THROWS_AS(explain_lora(test::random_decoder(other), adapter, text), std::invalid_argument);
   CHECK(test::data_of<std::string>(explain_lora(m, adapter, text), "target") == "blocks.0.attn.q");  // the first
 }
+
+TEST_CASE("patterns: a target has its own rank and scale; what LoRA's picture is wrong for is refused") {
+  const ModelConfig c = test::small_config();
+  const Decoder<float> m = test::random_decoder(c);
+  const ExplainedText text = test::text_of({3, 1, 4});
+  LoraConfig lora;
+  lora.rank = 3, lora.alpha = 6, lora.targets = {"attn.q", "attn.v", "embed"}, lora.rank_pattern = {{"attn.v", 2}},
+  lora.alpha_pattern = {{"attn.v", 1}};
+  Adapter<float> adapter = make_adapter<float>(c, lora, 1);
+  for (float& x : adapter.arena.values()) x += 0.01f;
+  const Story s = explain_lora(m, adapter, text, {.target = "blocks.1.attn.v"});
+  CHECK(s.number("scale") == 0.5);
+  CHECK(s.matrix("a").rows() == 2);
+  CHECK(test::relative_error(s.matrix("change"), 0.5 * s.matrix("b") * s.matrix("a")) < 1e-6);
+  CHECK(explain_lora(m, adapter, text, {.target = "blocks.1.attn.q"}).number("scale") == 2);
+  CHECK_THROWS_WITH_AS(explain_lora(m, adapter, text, {.target = "embed"}), "target: expected a linear layer of a block, found embed",
+                       std::invalid_argument);
+  lora.targets = {"attn.q", "attn.v"}, lora.dora = true;
+  CHECK_THROWS_WITH_AS(explain_lora(m, make_adapter(m, lora, 1), text), "adapter: expected LoRA, found DoRA, whose change is not B·A alone",
+                       std::invalid_argument);
+}

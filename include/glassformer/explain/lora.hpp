@@ -17,7 +17,8 @@ struct LoraQuestion {
 
 // The layer `target` of the model, reading the text. The story also has the whole model's logits with the adapter, merged and without it,
 // and the gradient of the text's mean loss. Throws std::invalid_argument for a target that the adapter does not have (naming those that it
-// has), a token that does not exist, fewer than two tokens or more than the model's context, an adapter of another model.
+// has) or the embedding or the head, a token that does not exist, fewer than two tokens or more than the model's context, an adapter of
+// another model, DoRA, a quantized model.
 Story explain_lora(const Decoder<float>&, const Adapter<float>&, const ExplainedText&, const LoraQuestion& = {});
 
 // A layer of four inputs and three outputs, rank 1, two tokens: small enough to redo by hand. In double.
