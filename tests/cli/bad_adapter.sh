@@ -67,7 +67,7 @@ fails 1 "LoRA: expected targets of attn.qkv, attn.q, .*, found attn.qq" lora tra
 fails 1 "LoRA: rank 17 is above that of attn.q \[16, 16\]" lora train --model m --out x --targets attn.q --rank 17 $(cat trained)
 fails 2 "--rank: expected a whole number" lora train --model m --out x --rank 0 $(cat trained)
 fails 2 "--alpha: expected a number above 0" lora train --model m --out x --alpha 0 $(cat trained)
-fails 1 "^glassformer: merge: .*soft prompt" lora merge --model m --adapter p --out merged --overwrite
+fails 1 "^glassformer: p: expected an adapter of the weights, found a soft prompt" lora merge --model m --adapter p --out merged --overwrite
 diff -r merged before >out 2>err || fail "merging a soft prompt changed what was there"
 [ ! -e x ] || fail "a refused training left something behind"
 checks=$((checks + 1))
