@@ -29,7 +29,7 @@ Options declare() {
   declare_text_source(o);
   o.common(kSeed | kThreads | kJson);
   o.example("glassformer lora merge --model model --adapter adapter --out merged");
-  o.example("glassformer lora merge --model model --adapter adapter --into nf4 --corpus support --out merged-nf4");
+  o.example("glassformer lora merge --model model --adapter adapter --into nf4 --corpus support --corpus-bytes 50K --out merged-nf4");
   return o;
 }
 

@@ -8,6 +8,7 @@ short() {
     train*:--steps | lora\ train:--steps | bench*:--steps) echo 2 ;;
     corpus*:--bytes | train*:--corpus-bytes | lora\ train:--corpus-bytes) echo 60K ;;
     eval*:--corpus-bytes | quantize*:--corpus-bytes) echo 20K ;;
+    lora\ merge:--corpus-bytes) echo 5K ;;
     eval*:--agreement) echo 5 ;;
     sample*:--max-tokens) echo 8 ;;
   esac
