@@ -150,8 +150,8 @@ Layer<float> layer_of(const Decoder<float>& m, const Adapter<float>& adapter, co
   layer.x = x;
   layer.projection.weight = MatrixView<float>{weight.data + t.row_begin * weight.cols, t.rows, weight.cols};
   if (bias) layer.projection.bias = {bias.data + t.row_begin, 1, t.rows};
-  layer.projection.adapters.push_back(
-      {adapter.arena.view(t.name + ".lora_A"), adapter.arena.view(t.name + ".lora_B"), 0, static_cast<float>(config_of(adapter, t).scale()), 0});
+  layer.projection.adapters.push_back({adapter.arena.view(t.name + ".lora_A"), adapter.arena.view(t.name + ".lora_B"), 0,
+                                       static_cast<float>(config_of(adapter, t).scale()), 0});
   return layer;
 }
 
