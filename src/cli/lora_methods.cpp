@@ -118,10 +118,10 @@ void declare_method_options(Options& o) {
   o.integer("rank", 8, 1, "lora: rank of the change");
   o.positive("alpha", {}, "lora: the change is multiplied by alpha/rank; twice the rank unless given");
   o.real("lora-dropout", 0, 0, 0.999, "lora: dropout on the adapter's input");
-  o.text(
-      "targets", "A,B,…",
-      "lora: matrices to adapt, of attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up, mlp.down; all linear layers "
-      "unless given");
+  o.text("targets", "A,B,…",
+         "lora: matrices to adapt, of attn.q, attn.k, attn.v, attn.qkv, attn.out, mlp.gate, mlp.up, mlp.gate_up, mlp.down, embed, unembed; "
+         "all linear layers "
+         "unless given");
   o.text("rank-pattern", "A=R,…", "lora: another rank for some, by target or for one layer: attn.q=4,blocks.0.mlp.down=16");
   o.text("alpha-pattern", "A=ALPHA,…", "lora: another alpha for some, likewise");
   o.flag("rslora", "lora: scale alpha/√rank (rsLoRA)");
