@@ -1,4 +1,5 @@
 // convert: a model in another format.
+#include "cli/explain.hpp"
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
 #include "cli/terminal.hpp"
@@ -24,8 +25,7 @@ int convert_command(Arguments arguments) {
   if (!o.is_set("overwrite") && std::filesystem::exists(to, ignored) && !std::filesystem::is_empty(to, ignored)) {
     throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", to.string()));
   }
-  const ModelFiles files = checked(load_model(o.text("from")));
-  for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
+  const ModelFiles files = load_to_explain(o, "from");  // other tools read no quantized directory of ours
   const Dtype dtype = o.text("dtype") == "F16" ? Dtype::F16 : o.text("dtype") == "BF16" ? Dtype::BF16 : Dtype::F32;
   checked(save_model(to, files.decoder, files.tokenizer, files.metadata, dtype));
   const std::string_view family = family_name(model_family(files.decoder.config));

@@ -38,11 +38,11 @@ void declare_model_and_prompt(Options& o, const std::string& prompt_help) {
   o.text("prompt", "TEXT", prompt_help);
 }
 
-ModelFiles load_to_explain(const Options& o) {
-  ModelFiles model = checked(load_model(o.text("model")));
+ModelFiles load_to_explain(const Options& o, const char* option) {
+  ModelFiles model = checked(load_model(o.text(option)));
   for (const std::string& warning : model.warnings) fmt::print(stderr, "note: {}\n", warning);
   if (model.stored) {
-    fmt::print(stderr, "note: {}: quantized ({}): taken with the numbers that its codes stand for\n", o.text("model"), quantize_types_name(*model.stored));
+    fmt::print(stderr, "note: {}: quantized ({}): taken with the numbers that its codes stand for\n", o.text(option), quantize_types_name(*model.stored));
     model.decoder = dequantize_decoder(model.decoder);
   }
   return model;

@@ -24,8 +24,9 @@ struct ModelToExplain : ModelFiles {
   std::unique_ptr<Intervention> intervention;
   Story change;  // its opening says what was changed, its sections what came of that
 };
-// --model, its warnings told. One that is quantized comes in floating point, with a note: who explains reads the weights themselves.
-ModelFiles load_to_explain(const Options&);
+// The model that `option` names, its warnings told. One that is quantized comes in floating point, with a note: who explains reads the weights
+// themselves.
+ModelFiles load_to_explain(const Options&, const char* option = "model");
 // The model, loaded so; null when none was given. `patches`: nothing, without what-if options; else as they were declared.
 // Throws UsageError when one of --model and --prompt is given alone, or an example is to be changed.
 std::unique_ptr<ModelToExplain> model_to_explain(const Options&, std::optional<bool> patches = {});

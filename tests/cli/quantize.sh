@@ -58,6 +58,15 @@ works lora train --model nf4 --corpus stories --corpus-bytes 20K --steps 2 --bat
 works sample --model nf4 --adapter adapter --prompt "Once upon" --max-tokens 5 --threads 1
 fails 1 'quantized' train --from nf4 --corpus stories --corpus-bytes 20K --steps 2 --threads 1 --out trained
 
+works convert --from nf4 --to back --json
+says '^note: nf4: quantized (nf4, embeddings q8_0): taken with the numbers that its codes stand for$'
+[ "$(number parameters)" = 56960 ] || fail "expected 56960 parameters"
+works eval --model nf4 $text --json
+cp out codes
+works eval --model back $text --json  # the same numbers, summed in another order
+holds "($(number loss_nats) - $(number loss_nats codes))^2 < 1e-10"
+works quantize --model back --type q4_0 --out nf4-q4
+
 # What is refused, before anything is written.
 fails 1 '^glassformer: nf4: expected a model in floating point, found one in nf4, embeddings q8_0$' quantize --model nf4 --type nf4 --out new
 fails 1 'nf4/config.json: expected a model in floating point to quantize to q4_0, embeddings q8_0, found one in nf4' quantize --model nf4 --type q4_0 --out new
