@@ -30,17 +30,6 @@ ModulePart part_in(const AdapterModule& m, const AdapterTarget& t) {
   return {&t, begin - m.range.row_begin, begin - t.row_begin, end - begin, m.rank};
 }
 
-void require_apart(const AdapterModule& m) {
-  for (std::size_t i = 0; i < m.parts.size(); ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      const ModulePart &a = m.parts[j], &b = m.parts[i];
-      require(a.module_row + a.rows <= b.module_row || b.module_row + b.rows <= a.module_row,
-              "adapter: DoRA on {} and on {} has rows in common, and cannot be saved: one magnitude a row is what its format holds",
-              a.target->name, b.target->name);
-    }
-  }
-}
-
 }  // namespace
 
 std::vector<AdapterModule> adapter_modules(const ModelConfig& config, ModelFamily family) {
@@ -79,7 +68,6 @@ std::vector<AdapterModule> used_modules(const ModelConfig& config, ModelFamily f
       m.rank += t.rank;
     }
     if (m.parts.empty()) continue;
-    if (lora.dora) require_apart(m);
     const AdapterTarget& first = *m.parts[0].target;
     const double grown = static_cast<double>(m.rank) / static_cast<double>(first.rank);
     m.alpha = first.alpha * (lora.rank_stabilized ? std::sqrt(grown) : grown);

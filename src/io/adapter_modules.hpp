@@ -33,7 +33,7 @@ struct AdapterModule {
 // All modules of the model that PEFT can adapt. A tied embedding is two of them, one matrix of ours: what is looked up, and the head.
 std::vector<AdapterModule> adapter_modules(const ModelConfig&, ModelFamily);
 // Those that the adapter is for, with its parts of them. Several targets on a module are stacked, a target on several is cut by rows.
-// Throws std::invalid_argument for DoRA with two targets on the same rows, which no single DoRA is equal to. `adapter` must outlive them.
+// `adapter` must outlive them.
 std::vector<AdapterModule> used_modules(const ModelConfig&, ModelFamily, const Adapter<float>& adapter);
 
 // Whether PEFT takes `name` for a module that `key` means: the whole name or its end, from a dot on; after ^ the whole name alone.

@@ -73,6 +73,16 @@ AdapterTarget target_of(const Range& r, Index block, const LoraConfig& lora) {
   return t;
 }
 
+// DoRA sets the length of a row, which can be done once.
+void require_rows_apart(const std::vector<AdapterTarget>& targets) {
+  for (auto t = targets.begin(); t != targets.end(); ++t) {
+    for (auto u = targets.begin(); u != t; ++u) {
+      const bool apart = t->tensor() != u->tensor() || t->row_begin >= u->row_begin + u->rows || u->row_begin >= t->row_begin + t->rows;
+      require(apart, "LoRA: expected each row in one target under DoRA, found rows of both {} and {}", u->name, t->name);
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<AdapterTarget> adapter_targets(const ModelConfig& c, const LoraConfig& lora) {
@@ -99,6 +109,7 @@ std::vector<AdapterTarget> adapter_targets(const ModelConfig& c, const LoraConfi
   add(0, false);
   require_patterns_used("rank pattern", lora.rank_pattern, targets);
   require_patterns_used("alpha pattern", lora.alpha_pattern, targets);
+  if (lora.dora) require_rows_apart(targets);
   return targets;
 }
 

@@ -65,15 +65,6 @@ TEST_CASE("adapter directories: a setting that was edited counts, for us as for 
   CHECK(loaded->adapter.config.targets == std::vector<std::string>{"attn.qkv"});  // by PEFT's names alone
 }
 
-TEST_CASE("adapter directories: DoRA on the same rows twice is no DoRA, and not saved") {
-  const Decoder<float> m = random_decoder<float>(adapter_base(false));
-  LoraConfig lora = rank_three({"attn.qkv", "attn.q"});
-  CHECK_NOTHROW((void)adapter_files(filled_adapter(m, lora), m, "base"));
-  lora.dora = true;
-  CHECK_THROWS_WITH_AS((void)adapter_files(filled_adapter(m, lora), m, "base"),
-                       doctest::Contains("DoRA on blocks.0.attn.qkv and on blocks.0.attn.q"), std::invalid_argument);
-}
-
 TEST_CASE("adapter directories: a soft prompt comes back to the bit") {
   for (const bool llama : {false, true}) {
     TemporaryDirectory dir;

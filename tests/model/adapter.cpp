@@ -74,6 +74,8 @@ TEST_CASE("adapter: what does not fit is refused before anything is changed") {
   CHECK(says([](LoraConfig& l) { l.alpha_pattern = {{"mlp.up", -1}}; }) == "LoRA: expected a positive alpha, found -1");
   CHECK(says([](LoraConfig& l) { l.rank_pattern = {{"blocks.1.mlp.up", 17}}; }) == "LoRA: rank 17 is above that of mlp.up [24, 16]");
   CHECK(says([](LoraConfig& l) { l.dora = true, l.targets = {"embed"}; }) == "LoRA: expected linear layers under DoRA, found embed");
+  CHECK(says([](LoraConfig& l) { l.dora = true, l.targets = {"attn.k", "attn.qkv"}; }) ==
+        "LoRA: expected each row in one target under DoRA, found rows of both blocks.0.attn.k and blocks.0.attn.qkv");
   CHECK(says([](LoraConfig& l) { l.targets = {"unembed"}; }).ends_with("mlp.down, embed, found unembed"));
 
   ModelConfig deeper = c, wider = c;

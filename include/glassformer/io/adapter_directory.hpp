@@ -27,7 +27,7 @@ Expected<AdapterFiles> load_adapter(const std::filesystem::path& dir, const Deco
 // Saves atomically (save_directory), with the fingerprints of the base. Modules are the base model's as Hugging Face names them: adapters
 // on parts of a joined matrix (our attn.q and attn.v of GPT-2's c_attn) are written as the equal one of the whole, with zeros between them,
 // one on a joined matrix (our attn.qkv of Llama's q, k, v) as one for each, and that of a tied embedding twice, for the head too. Our own
-// names for them are in the metadata, and everything comes back to the bit. Throws std::invalid_argument for DoRA twice on the same rows.
+// names for them are in the metadata, and everything comes back to the bit.
 Expected<void> save_adapter(const std::filesystem::path& dir, const Adapter<float>&, const Decoder<float>& base,
                             const std::string& base_name);
 // The files of such a directory, for who saves more beside them; `extra` joins the metadata of adapter_model.safetensors. They read the

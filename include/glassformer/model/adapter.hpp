@@ -38,7 +38,7 @@ std::vector<std::string> default_adapter_targets(const ModelConfig&);
 // A fresh adapter: A Kaiming-uniform (a = √5: ±1/√I), B zero, so it changes nothing. With DoRA the magnitudes start at the row norms of the
 // model that it is for; made for a configuration alone they are zero, to be filled by a file. Throws std::invalid_argument for an unknown
 // target or a pattern that fits none (listing the valid ones), a rank that is not positive or larger than the matrix, a scale that
-// is not positive, DoRA on an embedding.
+// is not positive, DoRA on an embedding or twice on the same rows.
 template <class S> Adapter<S> make_adapter(const ModelConfig&, const LoraConfig&, std::uint64_t seed);
 template <class S> Adapter<S> make_adapter(const Decoder<S>&, const LoraConfig&, std::uint64_t seed);
 // A fresh soft prompt of `tokens` rows: embeddings of tokens drawn at random (Lester et al. 2021). Throws unless 0 < tokens < context.
