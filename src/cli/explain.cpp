@@ -24,6 +24,14 @@ constexpr Command kComponents[] = {
     {"tokenizer", "bytes, pre-tokens, each merge with its rank, ids; what training learned", explain_tokenizer_command},
     {"position", "how a token knows where it stands: the encoding, a rotation, what a shift does", explain_position_command}};
 
+// Who explains reads the weights themselves. False when they are in floating point.
+bool dequantize(ModelFiles& model, const std::string& name) {
+  if (!model.stored) return false;
+  fmt::print(stderr, "note: {}: quantized ({}): taken with the numbers that its codes stand for\n", name, quantize_types_name(*model.stored));
+  model.decoder = dequantize_decoder(model.decoder);
+  return true;
+}
+
 }  // namespace
 
 plot::Colour colour_of_output() {
@@ -36,25 +44,31 @@ plot::Colour colour_of_output() {
 void declare_model_and_prompt(Options& o, const std::string& prompt_help) {
   o.path("model", "DIR", "model directory, or llama2.c's model.bin; none: the example");
   o.text("prompt", "TEXT", prompt_help);
+  declare_adapters(o);
 }
 
 ModelFiles load_to_explain(const Options& o, const char* option) {
   ModelFiles model = checked(load_model(o.text(option)));
   for (const std::string& warning : model.warnings) fmt::print(stderr, "note: {}\n", warning);
-  if (model.stored) {
-    fmt::print(stderr, "note: {}: quantized ({}): taken with the numbers that its codes stand for\n", o.text(option), quantize_types_name(*model.stored));
-    model.decoder = dequantize_decoder(model.decoder);
-  }
+  dequantize(model, o.text(option));
   return model;
 }
 
-std::unique_ptr<ModelToExplain> model_to_explain(const Options& o, std::optional<bool> patches) {
+std::unique_ptr<ModelToExplain> model_to_explain(const Options& o, std::optional<bool> patches, bool as_stored) {
   const WhatIf what = patches ? what_if(o, *patches) : WhatIf{};
   require_usage(o.given("model") || !o.given("prompt"), "expected --model DIR with --prompt: the example has its own text");
   require_usage(o.given("model") || what.empty(), "expected --model DIR and --prompt TEXT for a what-if: the example is as it is");
+  require_usage(o.given("model") || !o.given("adapter"),
+                "expected --model DIR and --prompt TEXT with --adapter: the example has none of yours");
   if (!o.given("model")) return {};
   require_usage(o.given("prompt"), "expected --prompt TEXT with --model");
-  auto model = std::make_unique<ModelToExplain>(load_to_explain(o));
+  auto model = std::make_unique<ModelToExplain>(load_adapted_model(o));
+  for (const std::string& warning : model->warnings) fmt::print(stderr, "note: {}\n", warning);
+  require_usage(as_stored || !model->decoder.prompt,
+                "--adapter: expected adapters of the weights, found a soft prompt, which explain lora tells of");
+  if (!as_stored && dequantize(*model, o.text("model"))) {
+    for (std::size_t i = 0; i < model->adapters.size(); ++i) attach(model->decoder, model->adapters[i].adapter, model->weights[i]);
+  }
   if (what.empty()) return model;
   const Prompt prompt = read_prompt(model->decoder.config, model->tokenizer, o.text("prompt"));
   const Reaction before = reaction(model->decoder, prompt.ids, o.exec());

@@ -27,6 +27,8 @@ int explain_backward_command(Arguments arguments) {
   BackwardQuestion question;
   question.layer = o.integer("layer"), question.head = o.integer("head"), question.token = o.integer_or("token", -1);
   question.entries = o.integer("entries"), question.exec = o.exec();
+  if (o.given("adapter"))  // the pass is told of in double, of the model's own weights
+    throw UsageError(fmt::format("--adapter: expected none here, found {}: merge it first (lora merge)", o.texts("adapter").front()));
   if (const auto model = model_to_explain(o)) {
     const ExplainedText text = explained_text(model->decoder, model->tokenizer, o.text("prompt"), model->description);
     if (const std::size_t T = text.ids.size(); T > kLongPrompt)

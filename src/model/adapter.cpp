@@ -182,6 +182,8 @@ template <class S> Matrix<S> adapter_change(const Decoder<S>& m, const Adapter<S
   return lora_change<S>(view, w, exec);
 }
 
+template <class S> const Projection<S>& adapted_projection(const Decoder<S>& m, const AdapterTarget& t) { return projection_of(m, t); }
+
 template <class S> DecoderGrads<S> make_adapter_gradients(const Decoder<S>& m, const Adapter<S>& a) {
   DecoderGrads<S> g;
   g.adapter = Arena<S>(a.arena.shared_layout());
@@ -205,6 +207,7 @@ template Index soft_prompt_adapter<float>(const Decoder<float>&);
 template Arena<float> merge<float>(Decoder<float>&, const Adapter<float>&, const Exec&, double);
 template void restore<float>(Decoder<float>&, const Arena<float>&);
 template Matrix<float> adapter_change<float>(const Decoder<float>&, const Adapter<float>&, const AdapterTarget&, const Exec&);
+template const Projection<float>& adapted_projection<float>(const Decoder<float>&, const AdapterTarget&);
 template DecoderGrads<float> make_adapter_gradients<float>(const Decoder<float>&, const Adapter<float>&);
 template Adapter<double> make_adapter<double>(const ModelConfig&, const LoraConfig&, std::uint64_t);
 template Adapter<double> make_adapter<double>(const Decoder<double>&, const LoraConfig&, std::uint64_t);
@@ -217,6 +220,7 @@ template Index soft_prompt_adapter<double>(const Decoder<double>&);
 template Arena<double> merge<double>(Decoder<double>&, const Adapter<double>&, const Exec&, double);
 template void restore<double>(Decoder<double>&, const Arena<double>&);
 template Matrix<double> adapter_change<double>(const Decoder<double>&, const Adapter<double>&, const AdapterTarget&, const Exec&);
+template const Projection<double>& adapted_projection<double>(const Decoder<double>&, const AdapterTarget&);
 template DecoderGrads<double> make_adapter_gradients<double>(const Decoder<double>&, const Adapter<double>&);
 
 }  // namespace glassformer

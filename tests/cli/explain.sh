@@ -27,6 +27,14 @@ for component in position attention block cache sampling backward lens attributi
 done
 works explain tokenizer --tokenizer m --prompt "Sam met"
 works explain lora --model m --adapter adapter --prompt "Sam met"
+narrow
+fails 2 "--adapter: expected one directory without a weight, found adapter=0.5" explain lora --model m --adapter adapter=0.5 --prompt Sam
+fails 2 "--original: expected a quantized --model beside it" explain lora --model m --adapter adapter --prompt "Sam met" --original m
+fails 2 "expected --model DIR and --prompt TEXT with --adapter" explain attention --adapter adapter
+for component in position attention block cache sampling lens attribution; do
+  works explain $component --model m --adapter adapter --adapter adapter=-0.5 --prompt "Sam met"
+done
+fails 2 "--adapter: expected none here, found adapter: merge it first" explain backward --model m --adapter adapter --prompt "Sam met"
 fails 2 "explain.*expected one of\|unknown\|did you mean attention" explain attenton
 fails 1 "layer: expected 0 … 1, found 2" explain attention --model m --prompt Sam --layer 2
 fails 1 "head: expected 0 … 1, found 5" explain attention --model m --prompt Sam --head 5

@@ -53,7 +53,57 @@ says "^--- 1 of 3$" out
 works sample --model m --adapter a --prompt Sam --max-tokens 5 --threads 1 --stop $'\n' --json
 json prompt text ids prompt_tokens stopped_by tokens_per_s prefill_ms
 
+# A soft prompt: read before the text, no part of it, switched by request
+works lora train --model m --data dialogues --method soft-prompt --prompt-tokens 3 --out soft --steps 20 --batch 4 --threads 1 --eval-every 100
+differ "a soft prompt" "$(loss --model m)" "$(loss --model m --adapter soft)"
+works sample --model m --adapter soft --prompt "the c" --max-tokens 30 --threads 1 --json
+says '"prompt_tokens":5' out
+says "Past the context of 16 tokens, 3 of them the soft prompt's: the cache slides"
+works sample --model m --adapter a --adapter soft --prompt "the c" --mix 1,1 --mix 1,0 --mix 0,1 --max-tokens 9 --temperature 0 --threads 1
+short() { "$program" sample --threads 1 --max-tokens 9 --temperature 0 --prompt "the c" --model m "$@" 2>/dev/null; }
+same "request 1" "$(request 1)" "$(short --adapter a --adapter soft)"
+same "request 2" "$(request 2)" "$(short --adapter a)"
+same "request 3" "$(request 3)" "$(short --adapter soft)"
+works sample --model m --adapter soft --prompt "the c" --max-tokens 3 --ablate 0.1 --threads 1
+
+# explain lora of what was trained
+explains() {
+  works explain lora "$@" --prompt "the c" --json
+  json title sections loss_base_nats loss_adapted_nats
+  checks=$((checks + 1))
+  ! sed '/^{/d' out | LC_ALL=C.UTF-8 grep -E '^.{81}' >wide || fail "a line of more than 80 columns: $(head -1 wide)"
+}
+explains --model m --adapter soft
+json nearest attention_share dprompt prompt_tokens
+works lora train --model m --data dialogues --dora --targets attn.q,mlp.up --out dora --rank 2 --steps 3 --batch 4 --threads 1
+explains --model m --adapter dora --target blocks.0.mlp.up
+json magnitude magnitude_share dm
+works lora train --model m --data dialogues --targets embed,attn.v --rslora --out embedding --rank 2 --steps 3 --batch 4 --threads 1
+explains --model m --adapter embedding --target embed
+explains --model m --adapter embedding --target blocks.0.attn.v
+
+# Over a quantized model, and beside what it was quantized from
+works train --data both --out w --layers 1 --heads 2 --width 64 --hidden 192 --context 16 --batch 4 --steps 20 --threads 1
+works quantize --model w --type nf4 --data text --out q --threads 1
+works lora train --model q --data dialogues --targets attn.out,mlp.down --out over --rank 2 --steps 3 --batch 4 --threads 1
+explains --model q --adapter over --original w --target blocks.0.mlp.down
+json requantized_ratio surviving_share quantization_error change_over_error
+works sample --model q --adapter over --adapter over=-1 --prompt "the c" --max-tokens 5 --temperature 0 --threads 1
+cp out both_ways
+works sample --model q --prompt "the c" --max-tokens 5 --temperature 0 --threads 1
+same_bytes out both_ways
+works explain attention --model q --adapter over --prompt "the c"
+says "taken with the numbers that its codes stand for"
+
 # What cannot be
+fails 1 "^glassformer: soft: soft prompt: expected a weight of 1, found 0.5" sample --model m --adapter soft=0.5
+fails 1 "^glassformer: soft: soft prompt: expected one at a time, found another attached" eval --model m --data text --adapter soft --adapter soft
+run sample --model m --adapter soft --mix 0.5
+[ $? -eq 1 ] || fail "a soft prompt by half: expected exit 1"
+says "^glassformer: mix: expected 0 or 1 for a soft prompt, which is there or not, found 0.5"
+fails 2 "--adapter: expected adapters of the weights, found a soft prompt, which explain lora tells of" explain attention --model m --adapter soft --prompt Sam
+fails 1 "target: expected none, and no token: a soft prompt has no matrices" explain lora --model m --adapter soft --prompt "the c" --target embed
+fails 1 "target: expected blocks.0 … blocks.0 with one of attn.v (as in blocks.0.attn.v) or embed, found attn.q" explain lora --model m --adapter embedding --prompt "the c" --target attn.q
 fails 2 "--adapter: expected DIR or DIR=WEIGHT with a finite weight, found a=x" sample --model m --adapter a=x
 fails 2 "--adapter: expected DIR or DIR=WEIGHT with a finite weight, found a=" sample --model m --adapter a=
 fails 2 "--adapter: expected DIR or DIR=WEIGHT with a finite weight, found a=inf" eval --model m --data text --adapter a=inf

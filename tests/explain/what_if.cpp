@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "glassformer/explain/attention.hpp"
+#include "glassformer/model/adapter.hpp"
 #include "glassformer/model/reading.hpp"
 #include "glassformer/plot/text.hpp"
 #include "glassformer/sample/prompt.hpp"
@@ -184,6 +185,29 @@ TEST_CASE("what if: what does not exist is answered with what does") {
   CHECK(says({.patches = {"embed"}, .patch_text = "abc", .patch_token = 3}) ==
         "patch token: expected 0 … 2, as the other text has 3 tokens, found 3");
   CHECK(says({.softmax_temperature = 0}) == "softmax temperature: expected a number from 1e-6 to 1e6, found 0");
+}
+
+TEST_CASE("what if: a soft prompt is read before the text, whose places stay its own") {
+  Decoder<float> m = model_of();
+  const Adapter<float> prompt = make_soft_prompt(m, 3, 1);
+  attach(m, prompt);
+  const std::vector<Token> ids = bytes().encode("so it goes");
+  std::vector<Token> all = soft_prompt_ids(m);
+  all.insert(all.end(), ids.begin(), ids.end());
+  const Matrix<double> z = decoder_read<float>(m, all).cast<double>();
+  double nats = 0;
+  for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
+    const auto row = z.row(static_cast<Index>(t) + 3);
+    nats += std::log(row.array().exp().sum()) - row(ids[t + 1]);
+  }
+  CHECK(reaction(m, ids).loss_nats == doctest::Approx(nats / static_cast<double>(ids.size() - 1)).epsilon(1e-5));
+
+  // The last layer's output of the text's token 4, from another text: the logits after it are the other text's.
+  const auto after = [&](const std::string& text) { return reaction(m, bytes().encode(text)).next; };
+  const Vector<double> other = after("si it"), own = after("so it");
+  const Intervention change(m, bytes(), {.patches = {"blocks.1.resid_post"}, .patch_text = "si it", .patch_token = 4});
+  CHECK(test::relative_error(after("so it"), other) < 1e-6);
+  CHECK(test::relative_error(own, other) > 1e-3);
 }
 
 }  // namespace glassformer

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "glassformer/model/adapter.hpp"
+#include "glassformer/model/quantize.hpp"
 #include "glassformer/model/reading.hpp"
 #include "model/models.hpp"
 
@@ -49,4 +50,17 @@ TEST_CASE("a soft prompt stands before each window, takes places of it and is no
   for (const Index t : {context - 2, context - 1})
     nats += std::log(logits.row(t).array().exp().sum()) - logits(t, all[static_cast<std::size_t>(t) + 1]);
   CHECK(continuation_nats(m, byte_tokenizer(), prefix, tail, {}) == doctest::Approx(nats).epsilon(1e-6));
+}
+
+TEST_CASE("a quantized decoder with an adapter over it scores as its dequantized copy does") {
+  ModelConfig config = tiny_config(Position::rope);
+  config.vocab = 256, config.width = config.hidden = 64, config.head_dim = 16;
+  const std::vector<Token> ids = byte_tokenizer().encode("A text of some forty bytes, to be scored in windows.");
+  Decoder<float> m = quantize_decoder(random_decoder<float>(config), QuantizeTypes::all(QuantizedType::nf4)), copy = dequantize_decoder(m);
+  const double without = score_tokens(m, byte_tokenizer(), ids, 10, {}).loss_nats();
+  const Adapter<float> adapter = random_adapter<float>(config, {}), prompt = make_soft_prompt(m, 2, 1);
+  attach(m, adapter, 0.5), attach(copy, adapter, 0.5), attach(m, prompt), attach(copy, prompt);
+  const double with = score_tokens(m, byte_tokenizer(), ids, 10, {}).loss_nats();
+  CHECK(with == doctest::Approx(score_tokens(copy, byte_tokenizer(), ids, 10, {}).loss_nats()).epsilon(1e-5));
+  CHECK(std::abs(with - without) > 1e-3);
 }

@@ -1,6 +1,7 @@
-// LoRA, told: one linear layer and the low-rank change that an adapter makes to it (Hu et al. 2021).
-// Legend: T tokens, I inputs, O outputs, r rank.
-//   y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ = x·(W + s·B·A)ᵀ    A [r, I], B [O, r], s = α/r (rsLoRA: α/√r)
+// What an adapter does, told: one matrix and its low-rank change (Hu et al. 2021; Liu et al. 2024), or a soft prompt (Lester et al. 2021).
+// Legend: T tokens, I inputs, O outputs, r rank, P tokens of a soft prompt.
+//   LoRA   y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ = x·(W + s·B·A)ᵀ    A [r, I], B [O, r], s = α/r (rsLoRA: α/√r)
+//   DoRA   row o of W′ is m_o·V_o/‖V_o‖, V = W + s·B·A
 // Everything is computed by the engine's projection, merge and backward pass.
 #pragma once
 #include "glassformer/explain/text.hpp"
@@ -10,15 +11,17 @@
 namespace glassformer {
 
 struct LoraQuestion {
-  std::string target = {};  // "blocks.0.attn.q"; empty: the adapter's first
+  std::string target = {};  // "blocks.0.attn.q", "embed"; empty: the adapter's first
   Index token = -1;         // whose row of x and y is shown; −1: the last
   Exec exec{};
+  const Decoder<float>* original = nullptr;  // what a quantized model was quantized from, to tell its error; null: not known
 };
 
-// The layer `target` of the model, reading the text. The story also has the whole model's logits with the adapter, merged and without it,
-// and the gradient of the text's mean loss. Throws std::invalid_argument for a target that the adapter does not have (naming those that it
-// has) or the embedding or the head, a token that does not exist, fewer than two tokens or more than the model's context, an adapter of
-// another model, DoRA, a quantized model.
+// The matrix `target` of the model, reading the text: its change, what is length and what is direction, over a quantized matrix also what
+// merging would cost. The story also has the whole model's logits with the adapter, merged and without it, and the gradient of the text's
+// mean loss. Of a soft prompt: its rows beside the vocabulary's, who attends to them, the loss of the text with it and without.
+// The model must have no adapter attached. Throws std::invalid_argument for a target that the adapter does not have (naming those that it
+// has), a token that does not exist, fewer than two tokens or more than the model's context, an adapter or an original of another model.
 Story explain_lora(const Decoder<float>&, const Adapter<float>&, const ExplainedText&, const LoraQuestion& = {});
 
 // A layer of four inputs and three outputs, rank 1, two tokens: small enough to redo by hand. In double.

@@ -61,6 +61,8 @@ template <class S> Arena<S> merge(Decoder<S>&, const Adapter<S>&, const Exec&, d
 template <class S> void restore(Decoder<S>&, const Arena<S>& kept);
 // ΔW [rows, inputs] of one target, whatever kind it is.
 template <class S> Matrix<S> adapter_change(const Decoder<S>&, const Adapter<S>&, const AdapterTarget&, const Exec&);
+// Where a target acts: the rows [row_begin, row_begin + rows) of this projection.
+template <class S> const Projection<S>& adapted_projection(const Decoder<S>&, const AdapterTarget&);
 // Gradients for the adapter alone; the model must have it attached, and no other.
 template <class S> DecoderGrads<S> make_adapter_gradients(const Decoder<S>&, const Adapter<S>&);
 
