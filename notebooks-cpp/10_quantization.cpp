@@ -449,7 +449,7 @@ void show_stories(Notebook& nb) { nb.show(story::Paragraph{told_of_stories(nb)},
 // ## What to say
 // *Weights are cut into blocks that share a scale, so that an outlier spoils only its neighbours. Eight bits are free. Four bits cost a
 // little: measure it as KL divergence from the model before, on text like yours, because perplexity averages luck away, and never on an
-// undertrained model, which loses nothing because it has nothing to lose. Levels at the quantiles of a normal distribution (NF4) make up
+// undertrained model, which loses little because it has little to lose. Levels at the quantiles of a normal distribution (NF4) make up
 // for the longer blocks that save bits. An adapter over the 4-bit weights learns at a small part of the memory and repairs most of the
 // rounding on the way; keep it beside them, or merge it in floating point into the weights that it was trained over: rounding the merged
 // weights again loses most of it, and the weights from before quantizing are not the ones that it knows.*

@@ -15,7 +15,7 @@ int explain_quantize_command(Arguments arguments) {
   o.integer("block", 0, 0, "which 64 numbers of the row, counted from 0");
   o.common(kThreads | kJson);
   o.example("glassformer explain quantize");
-  o.example("glassformer explain quantize --model model --tensor blocks.1.mlp.down.weight --row 5");
+  o.example("glassformer explain quantize --model model --tensor blocks.1.mlp.up.weight --row 5");
   if (!o.parse(arguments)) return 0;
   for (const char* name : {"tensor", "row", "block"})
     require_usage(o.given("model") || !o.given(name), "--{}: expected --model: the example has one block", name);

@@ -174,6 +174,7 @@ int lora_inspect_command(Arguments arguments) {
   o.path("tuned", "DIR", "instead of --adapter: the model after training it as a whole");
   o.common(kThreads | kJson);
   o.example("glassformer lora inspect --model model --adapter adapter");
+  o.example("glassformer lora train --model model --corpus support --method full --out adapted");
   o.example("glassformer lora inspect --model model --tuned adapted");
   if (!o.parse(arguments)) return 0;
   require_usage(o.given("adapter") != o.given("tuned"), "expected either --adapter DIR or --tuned DIR, found {}",

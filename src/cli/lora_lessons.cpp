@@ -104,13 +104,14 @@ std::vector<Batch> Lessons::few_shot(Index sequences, Index shots, std::uint64_t
     return validation(sequences, std::span(tokens_->train).first(static_cast<std::size_t>(context_ / 2)));
   }
   const RandomStream stream = RandomStream{seed}.at("shots");
+  const Index most = std::min(shots, context_);  // a shot takes a place at least
   Index fitted = 0;
   std::vector<Example> asked = *val_;
   for (std::size_t i = 0; i < asked.size(); ++i) {
     Example& e = asked[i];
     std::vector<Token> before;
     Index taken = 0;
-    for (Index draw = 0; draw < kDrawsAShot * shots && taken < shots; ++draw) {
+    for (Index draw = 0; draw < kDrawsAShot * most && taken < most; ++draw) {
       const std::vector<Token>& shot = shots_[random_below(stream.at(i), static_cast<std::uint64_t>(draw), shots_.size())];
       if (before.size() + shot.size() + e.prompt.size() + e.answer.size() > static_cast<std::size_t>(context_) + 1) continue;
       before.insert(before.end(), shot.begin(), shot.end());

@@ -29,7 +29,8 @@ Options declare() {
   declare_text_source(o);
   o.common(kSeed | kThreads | kJson);
   o.example("glassformer lora merge --model model --adapter adapter --out merged");
-  o.example("glassformer lora merge --model model --adapter adapter --into nf4 --corpus support --corpus-bytes 50K --out merged-nf4");
+  o.example(
+      "glassformer lora merge --model model-nf4 --adapter qlora --into nf4 --corpus support --corpus-bytes 50K --seed 99 --out merged-nf4");
   return o;
 }
 
@@ -38,11 +39,11 @@ void check_out(const Options& o) {
   const std::filesystem::path out = o.text("out");
   if (!o.is_set("overwrite") && std::filesystem::exists(out, ignored) && !std::filesystem::is_empty(out, ignored))
     throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", out.string()));
-  require_usage(!std::filesystem::equivalent(out, o.text("model"), ignored),
-                "--out: expected another directory than the model's, which stays as it is");
+  require_apart(out.string(), o.text("model"));
 }
 
 void check_mergeable(const Options& o, const AdaptedModel& m) {
+  for (const std::string& adapter : m.names) require_apart(o.text("out"), adapter);
   require_usage(!m.adapters.empty(), "expected --adapter DIR; see glassformer lora merge --help");
   for (std::size_t i = 0; i < m.adapters.size(); ++i) {
     const Adapter<float>& a = m.adapters[i].adapter;
@@ -84,6 +85,15 @@ Moved moved(const Decoder<float>& base, const Decoder<float>& merged, const Deco
   return {std::sqrt(rounding / size), std::sqrt(adapters / size)};
 }
 
+void require_finite(const Decoder<float>& merged, const AdaptedModel& m) {
+  for (std::size_t i = 0; i < m.adapters.size(); ++i) {
+    for (const AdapterTarget& t : m.adapters[i].adapter.targets) {
+      if (!(*merged.arena.view(t.tensor())).allFinite())
+        throw Failure(fmt::format("{}: expected a merged {} of finite numbers, found others", m.names[i], t.tensor()));
+    }
+  }
+}
+
 ModelComparison compared(const Options& o, const AdaptedModel& unmerged, const Decoder<float>& merged) {
   const ModelConfig& c = unmerged.decoder.config;
   const TextSource source = read_text_source(o, o.seed());
@@ -112,11 +122,15 @@ int lora_merge_command(Arguments arguments) {
   const std::string into = o.given("into") ? o.text("into") : "f32";
   Decoder<float> merged = dequantize_decoder(unmerged.decoder);  // a copy in floating point, nothing attached
   for (std::size_t i = 0; i < unmerged.adapters.size(); ++i) merge(merged, unmerged.adapters[i].adapter, o.exec(), unmerged.weights[i]);
+  require_finite(merged, unmerged);
   JsonLine json;
   json.add("model", std::string_view(o.text("out"))).add("parameters", decoder_parameters(merged)).add("type", std::string_view(into));
   const bool rounds = into != "f32";
   if (rounds) {
     Decoder<float> rounded = quantize_decoder(merged, QuantizeTypes::all(checked(quantized_named(into))), o.exec());
+    if (rounded.quantized.empty())
+      throw Failure(fmt::format("{}: expected a matrix whose rows are a multiple of {}'s block, found none: nothing would be rounded",
+                                o.text("model"), into));
     const Moved m = moved(unmerged.decoder, merged, rounded, unmerged);
     fmt::print(stderr, "rounding to {} moves the merged matrices by {:.2f}% of their size; the adapter had moved them by {:.2f}%\n", into,
                100 * m.by_rounding, 100 * m.by_adapters);

@@ -5,6 +5,7 @@
 #include "cli/lora.hpp"
 #include "cli/lora_lessons.hpp"
 #include "cli/lora_methods.hpp"
+#include "cli/model_options.hpp"
 #include "cli/recipes.hpp"
 #include "cli/terminal.hpp"
 #include "cli/training.hpp"
@@ -147,9 +148,7 @@ int few_shot(const Options& o) {
 
 void check_directories(const Options& o) {
   require_usage(o.given("out"), "expected --out DIR; see glassformer lora train --help");
-  std::error_code ignored;
-  require_usage(!fs::equivalent(o.text("out"), o.text("model"), ignored),
-                "--out: expected another directory than the model's, which stays as it is");
+  require_apart(o.text("out"), o.text("model"));
   check_out(o);
 }
 

@@ -154,4 +154,13 @@ AdaptedModel load_adapted_model(const Options& o) {
   return m;
 }
 
+void require_apart(const std::string& out, const std::string& read) {
+  std::error_code error;
+  std::filesystem::path target = std::filesystem::weakly_canonical(out, error);
+  const std::filesystem::path source = std::filesystem::weakly_canonical(read, error);
+  if (!target.has_filename()) target = target.parent_path();  // "out/"
+  const auto rest = std::mismatch(target.begin(), target.end(), source.begin(), source.end()).first;
+  require_usage(rest != target.end(), "--out: expected a directory apart from {}, which stays as it is, found {}", read, out);
+}
+
 }  // namespace glassformer::cli

@@ -38,4 +38,7 @@ struct AdaptedModel : ModelFiles {
 // prompt with a weight).
 AdaptedModel load_adapted_model(const Options&);
 
+// Throws UsageError when saving to the directory `out` would replace what is read: `read` is that directory, or in it.
+void require_apart(const std::string& out, const std::string& read);
+
 }  // namespace glassformer::cli

@@ -305,6 +305,11 @@ bool Options::same(const std::string& name, const std::string& text) const {
   return numeric ? number<double>(mine) == number<double>(text) : mine == text;
 }
 
+bool Options::is_standard(const std::string& name) const {
+  const auto o = std::ranges::find(options_, name, &Option::name);
+  return o != options_.end() && same(name, o->standard);
+}
+
 std::string Options::help() const {
   std::string text = fmt::format("{}\n\nUsage: glassformer {} [options]\n", about_, command_);
   std::string group;

@@ -95,6 +95,7 @@ class Options {
   void supply(const std::string& name, const std::string& value);
   // Is this value, as it could be typed, the one that was given? Numbers are compared as numbers: 1e-3 is 0.001.
   bool same(const std::string& name, const std::string& value) const;
+  bool is_standard(const std::string& name) const;  // its value is the default, given or not
 
   const std::string& command() const { return command_; }
   std::string help() const;

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "cli/json_line.hpp"
+#include "cli/model_options.hpp"
 #include "cli/terminal.hpp"
 #include "cli/text_source.hpp"
 #include "glassformer/data/dataset.hpp"
@@ -27,7 +28,7 @@ Options declare() {
   declare_text_source(o);
   o.integer("context", {}, 1, "tokens of a window of the text; the model's context unless given");
   o.common(kSeed | kThreads | kKernels | kJson);
-  o.example("glassformer quantize --model model --type nf4 --out model-nf4 --corpus stories --corpus-bytes 200K");
+  o.example("glassformer quantize --model model --type nf4 --out model-nf4 --corpus stories --corpus-bytes 200K --seed 99");
   o.example("glassformer sample --model model-nf4 --prompt \"Once upon a time\"");
   return o;
 }
@@ -76,11 +77,9 @@ std::optional<QuantizedType> type_named(const std::string& name) {
 }
 
 void require_free(const Options& o) {
-  const fs::path out = o.text("out"), model = o.text("model");
+  const fs::path out = o.text("out");
   std::error_code ignored;
-  if (fs::equivalent(out, model, ignored) ||
-      fs::equivalent(out, fs::is_directory(model, ignored) ? model : model.parent_path() / ".", ignored))
-    throw Failure(fmt::format("{}: expected another directory than the model's own, found that one", out.string()));
+  require_apart(out.string(), o.text("model"));
   if (!o.is_set("overwrite") && fs::exists(out, ignored) && !fs::is_empty(out, ignored))
     throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", out.string()));
 }

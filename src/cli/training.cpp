@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Options that change neither the numbers nor what they mean: a resumed run may have others.
-const std::set<std::string> kNotRecorded = {"out", "resume", "overwrite", "json", "threads", "data"};
+const std::set<std::string> kNotRecorded = {"out", "resume", "overwrite", "json", "threads", "data", "model"};
 
 // To tell whether two texts are the same.
 std::string text_hash(std::string_view text) { return fmt::format("{:016x}", fnv1a(text)); }
@@ -130,6 +130,10 @@ void supply_recorded(Options& o, const std::string& file, const Metadata& metada
       require_usage(kNotRecorded.contains(name) || o.same(name, value), "--{}: expected {}, as the run in {} has it, or none, found {}",
                     name, value, file, given.at(name));
     }
+  }
+  for (const auto& [name, value] : given) {  // what the run did not have
+    require_usage(kNotRecorded.contains(name) || metadata.contains(fmt::format("{}{}", kPrefix, name)) || o.is_standard(name),
+                  "--{}: expected none, as in the run in {}, found {}", name, file, value);
   }
   if (found == 0) throw Failure(fmt::format("{}: expected the options of a run in its metadata, found none", file));
 }

@@ -46,19 +46,17 @@ bool same_when_quantized(const Decoder<float>& m, const std::string& name, const
   return fingerprint_of(quantize(*type, *x, {available_threads()})) == recorded;
 }
 
-std::string type_warning(const std::string& file, const Decoder<float>& base,
-                         const std::vector<std::pair<std::string, std::string>>& recorded, const std::vector<std::string>& found,
-                         const std::vector<std::size_t>& other_type) {
-  const std::string was(type_in(recorded[other_type[0]].second)), is(type_in(found[other_type[0]]));
-  std::string text =
-      fmt::format("{}: trained over {}; this base is {}: what the adapter learned to make up for is not the same", file, was, is);
-  if (is != "f32" || was == "f32") return text + ", and whether the weights are is not known";
-  const auto same =
-      std::ranges::count_if(other_type, [&](std::size_t i) { return same_when_quantized(base, recorded[i].first, recorded[i].second); });
-  if (same == static_cast<std::ptrdiff_t>(other_type.size()))
-    return fmt::format("{}. The weights are: quantized again they give the same bytes", text);
-  return fmt::format("{}, and {} of {} tensors are other weights: quantized again they give other bytes", text,
-                     static_cast<std::ptrdiff_t>(other_type.size()) - same, other_type.size());
+// A base in floating point can be held against an adapter that was trained over it quantized.
+bool can_be_quantized(std::string_view found, std::string_view recorded) {
+  return type_in(found) == "f32" && quantized_named(type_in(recorded)).has_value();
+}
+
+std::string type_warning(const std::string& file, const std::string& recorded, const std::string& found) {
+  const std::string text = fmt::format("{}: trained over {}; this base is {}: what the adapter learned to make up for is not the same",
+                                       file, printable(std::string(type_in(recorded))), type_in(found));
+  return fmt::format("{}{}", text,
+                     can_be_quantized(found, recorded) ? ". The weights are: quantized again they give the same bytes"
+                                                       : ", and whether the weights are is not known");
 }
 
 }  // namespace
@@ -82,9 +80,10 @@ Expected<void> check_fingerprint(const std::string& file, const std::string& tex
   const Json json = Json::parse(text, nullptr, false);
   std::vector<std::pair<std::string, std::string>> recorded;
   std::vector<std::string> names;
+  const auto wrong = [&] { return unexpected("{}: expected fingerprints of the base in its metadata, found {}", file, printable(text)); };
+  if (!json.is_object()) return wrong();
   for (const auto& [name, value] : json.items()) {
-    if (!json.is_object() || !value.is_string())
-      return unexpected("{}: expected fingerprints of the base in its metadata, found {}", file, printable(text));
+    if (!value.is_string()) return wrong();
     recorded.emplace_back(name, value.get<std::string>()), names.push_back(name);
   }
   const std::vector<std::string> found = fingerprints_of(base, names);
@@ -92,17 +91,17 @@ Expected<void> check_fingerprint(const std::string& file, const std::string& tex
   std::string first;
   std::size_t different = 0;
   for (std::size_t i = 0; i < found.size(); ++i) {
-    if (!found[i].empty() && type_in(found[i]) != type_in(recorded[i].second)) {
-      other_type.push_back(i);
-    } else if (found[i] != recorded[i].second && ++different == 1) {
-      first = names[i];
-    }
+    const std::string& was = recorded[i].second;
+    const bool other = !found[i].empty() && type_in(found[i]) != type_in(was);
+    if (other) other_type.push_back(i);
+    const bool differs = other ? can_be_quantized(found[i], was) && !same_when_quantized(base, names[i], was) : found[i] != was;
+    if (differs && ++different == 1) first = names[i];
   }
   if (different > 0) {
     return unexpected("{}: expected the base that it was trained over, found another: {} differs{}", file, printable(first),
                       different > 1 ? fmt::format(", and {} more of {} tensors", different - 1, found.size()) : "");
   }
-  if (!other_type.empty()) warning = type_warning(file, base, recorded, found, other_type);
+  if (!other_type.empty()) warning = type_warning(file, recorded[other_type[0]].second, found[other_type[0]]);
   return {};
 }
 

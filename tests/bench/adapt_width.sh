@@ -1,6 +1,6 @@
 #!/bin/sh
 # sh tests/bench/adapt_width.sh [WORK [SEEDS]]: how much of full fine-tuning's drop in loss does LoRA reach, and what does each forget? At width 384, where
-# rank 8 on all linear layers is 3% of the parameters: a model trained on `stories`, adapted to the answers of `support` in 400 steps of 8. Both sides are
+# rank 8 on all linear layers is 3% of the parameters: a model trained on `stories`, adapted to the answers of `support` in 600 steps of 8. Both sides are
 # tried at the same three rates with the first seed, each keeps its own best, and the other seeds run at that. Then forgetting, the loss on `stories`, when
 # both stop at the same loss on answers. About half an hour on two cores; what is in WORK already is not run again.
 set -eu
@@ -27,7 +27,7 @@ adapt() {
   name=$1 method=$2 seed=$3 rate=$4 every=$5
   shift 5
   [ -e "$work/$name.json" ] && return
-  "$glassformer" lora train --method "$method" --model "$work/base" --corpus support --corpus-bytes 300K --answers-only --forget-corpus stories --steps 400 --batch 8 --eval-every "$every" \
+  "$glassformer" lora train --method "$method" --model "$work/base" --corpus support --corpus-bytes 300K --answers-only --forget-corpus stories --steps 600 --batch 8 --eval-every "$every" \
     --rate "$rate" --seed "$seed" --threads "$threads" --out "$work/$name" --overwrite --json "$@" >"$work/run.out" 2>"$work/run.log"
   rm -rf "${work:?}/$name"
   tail -1 "$work/run.out" >"$work/$name.json"
@@ -47,11 +47,14 @@ for seed in $(seq "$seeds"); do
   adapt "lora-$seed-$lora" lora "$seed" "$lora" 100
   awk -v before="$(field val_loss_nats_before "$work/full-$seed-$full.json")" -v full="$(loss "full-$seed-$full")" -v lora="$(loss "lora-$seed-$lora")" \
     -v share="$(field trainable_share "$work/lora-$seed-$lora.json")" -v seed="$seed" 'BEGIN { printf "seed %d: full %.4f, LoRA %.4f with %.2f%% of the parameters: %.1f%% of the drop from %.4f\n", seed, full, lora, 100 * share, 100 * (before - lora) / (before - full), before }'
+done
+for seed in $(seq "$seeds"); do
   # 2% above the worse side's best: a loss that both reach
   target=$(awk -v a="$(loss "full-$seed-$full")" -v b="$(loss "lora-$seed-$lora")" 'BEGIN { printf "%.4f", 1.02 * (a > b ? a : b) }')
-  adapt "full-$seed-until" full "$seed" "$full" 10 --until-loss "$target"
-  adapt "lora-$seed-until" lora "$seed" "$lora" 10 --until-loss "$target"
   for method in full lora; do
+    rate=$full
+    [ $method = full ] || rate=$lora
+    adapt "$method-$seed-until" $method "$seed" "$rate" 10 --until-loss "$target"
     until=$work/$method-$seed-until.json
     echo "seed $seed, $method stopped at $target: $(field val_loss_nats "$until") on answers after $(field steps "$until") steps; on stories $(field forget_loss_nats_before "$until") -> $(field forget_loss_nats "$until")"
   done

@@ -109,7 +109,18 @@ holds "rounded again" "$(number relative_rmse) > 0.01 && $(number mean_kl_nats) 
 fails 2 "--rank: expected --method lora beside it, found full" lora train $same --method full --rank 4 --out no
 fails 2 "--base-type: expected --method lora|soft-prompt beside it, found last-block" lora train $same --method last-block --base-type nf4 --out no
 fails 2 "--steps: expected --method lora|full|last-block|soft-prompt beside it, found few-shot" lora train $same --method few-shot --steps 3
-fails 2 "--out: expected another directory" lora train $same --out base --overwrite
+fails 2 "--out: expected a directory apart from base, which stays" lora train $same --out base --overwrite
+cp -r base inside && cp -r base inside/last && cp -r lora kept
+fails 2 "--out: expected a directory apart from inside/model.safetensors" lora train ${same/--model base/--model inside/model.safetensors} --out inside --overwrite
+fails 2 "--out: expected a directory apart from inside/last" lora train ${same/--model base/--model inside/last} --out inside/ --overwrite
+fails 2 "--out: expected a directory apart from inside/config.json" lora merge --model inside/config.json --adapter lora --out inside --overwrite
+fails 2 "--out: expected a directory apart from kept" lora merge --model base --adapter kept --out kept --overwrite
+[ -e inside/config.json ] && [ -e inside/last/config.json ] && [ -e kept/adapter_config.json ] || fail "expected what is read to stay"
+fails 1 "lora: expected a merged blocks.0.attn.qkv.weight of finite numbers" lora merge --model base --adapter lora=3e38 --adapter lora=3e38 --out no
+for option in --rslora --dora "--rank 7" "--base-type nf4" "--val-fraction 0.5"; do
+  fails 2 "${option%% *}: expected " lora train --model base --out lora --resume $option
+done
+works lora train $same --method few-shot --shots 9999999999
 fails 2 "expected --out DIR" lora train $same
 fails 2 "--shots: expected --answers-only" lora train --model base --corpus support --method few-shot --shots 2
 fails 2 "found both" lora train $same --out no --forget-corpus stories --forget-data merged/config.json

@@ -71,8 +71,8 @@ works quantize --model back --type q4_0 --out nf4-q4
 fails 1 '^glassformer: nf4: expected a model in floating point, found one in nf4, embeddings q8_0$' quantize --model nf4 --type nf4 --out new
 fails 1 'nf4/config.json: expected a model in floating point to quantize to q4_0, embeddings q8_0, found one in nf4' quantize --model nf4 --type q4_0 --out new
 fails 1 '^glassformer: q8_0: expected a new or empty directory, found something in it; give --overwrite$' quantize --model model --type nf4 --out q8_0
-fails 1 'expected another directory than the model.s own' quantize --model model --type nf4 --out model --overwrite
-fails 1 'expected another directory than the model.s own' quantize --model model/config.json --type nf4 --out ./model/ --overwrite
+fails 2 '--out: expected a directory apart from model, which stays' quantize --model model --type nf4 --out model --overwrite
+fails 2 '--out: expected a directory apart from model/config.json, which stays' quantize --model model/config.json --type nf4 --out ./model/ --overwrite
 fails 2 '^glassformer: --type: expected one of q8_0, q4_0, int4, nf4, found none$' quantize --model model --out new
 fails 2 'q5' quantize --model model --type q5 --out new
 fails 2 'expected either --data FILE or --corpus' quantize --model model --type nf4 --out new --context 8
