@@ -1,8 +1,8 @@
 #!/bin/sh
 # sh tests/bench/adapt_width.sh [WORK [SEEDS]]: how much of full fine-tuning's drop in loss does LoRA reach, and what does each forget? At width 384, where
 # rank 8 on all linear layers is 3% of the parameters: a model trained on `stories`, adapted to the answers of `support` in 600 steps of 8. Both sides are
-# tried at the same three rates with the first seed, each keeps its own best, and the other seeds run at that. Then forgetting, the loss on `stories`, when
-# both stop at the same loss on answers. About half an hour on two cores; what is in WORK already is not run again.
+# tried at the same three rates for 400 steps, and each runs at its own best with every seed. Then forgetting, the loss on `stories`, when both stop at the same
+# loss on answers. About half an hour on two cores; what is in WORK already is not run again.
 set -eu
 cd "$(dirname "$0")/../.."
 glassformer=${GLASSFORMER:-build/release/glassformer}
@@ -22,12 +22,12 @@ if [ ! -e "$work/base.json" ]; then
 fi
 echo "base: $(field parameters "$work/base.json") parameters, $(field val_loss_nats "$work/base.json") nats on stories"
 
-# adapt NAME METHOD SEED RATE EVAL_EVERY [OPTION…]: one run, its JSON kept
+# adapt NAME METHOD SEED RATE STEPS EVAL_EVERY [OPTION…]: one run, its JSON kept
 adapt() {
-  name=$1 method=$2 seed=$3 rate=$4 every=$5
-  shift 5
+  name=$1 method=$2 seed=$3 rate=$4 steps=$5 every=$6
+  shift 6
   [ -e "$work/$name.json" ] && return
-  "$glassformer" lora train --method "$method" --model "$work/base" --corpus support --corpus-bytes 300K --answers-only --forget-corpus stories --steps 600 --batch 8 --eval-every "$every" \
+  "$glassformer" lora train --method "$method" --model "$work/base" --corpus support --corpus-bytes 300K --answers-only --forget-corpus stories --steps "$steps" --batch 8 --eval-every "$every" \
     --rate "$rate" --seed "$seed" --threads "$threads" --out "$work/$name" --overwrite --json "$@" >"$work/run.out" 2>"$work/run.log"
   rm -rf "${work:?}/$name"
   tail -1 "$work/run.out" >"$work/$name.json"
@@ -36,25 +36,21 @@ loss() { field val_loss_nats "$work/$1.json"; }
 
 for method in full lora; do
   for rate in $rates; do
-    adapt "$method-1-$rate" $method 1 "$rate" 100
-    echo "$method at $rate: $(field val_loss_nats_before "$work/$method-1-$rate.json") -> $(loss "$method-1-$rate")"
+    adapt "choose-$method-$rate" $method 1 "$rate" 400 100
+    echo "$method at $rate, 400 steps: $(field val_loss_nats_before "$work/choose-$method-$rate.json") -> $(loss "choose-$method-$rate")"
   done
 done
-best() { for rate in $rates; do echo "$(loss "$1-1-$rate") $rate"; done | sort -g | head -1 | cut -d' ' -f2; }
-full=$(best full) lora=$(best lora)
+best() { for rate in $rates; do echo "$(loss "choose-$1-$rate") $rate"; done | sort -g | head -1 | cut -d' ' -f2; }
 for seed in $(seq "$seeds"); do
-  adapt "full-$seed-$full" full "$seed" "$full" 100
-  adapt "lora-$seed-$lora" lora "$seed" "$lora" 100
-  awk -v before="$(field val_loss_nats_before "$work/full-$seed-$full.json")" -v full="$(loss "full-$seed-$full")" -v lora="$(loss "lora-$seed-$lora")" \
-    -v share="$(field trainable_share "$work/lora-$seed-$lora.json")" -v seed="$seed" 'BEGIN { printf "seed %d: full %.4f, LoRA %.4f with %.2f%% of the parameters: %.1f%% of the drop from %.4f\n", seed, full, lora, 100 * share, 100 * (before - lora) / (before - full), before }'
+  for method in full lora; do adapt "$method-$seed" $method "$seed" "$(best $method)" 600 100; done
+  awk -v before="$(field val_loss_nats_before "$work/full-$seed.json")" -v full="$(loss "full-$seed")" -v lora="$(loss "lora-$seed")" -v share="$(field trainable_share "$work/lora-$seed.json")" \
+    -v seed="$seed" 'BEGIN { printf "seed %d: full %.4f, LoRA %.4f with %.2f%% of the parameters: %.1f%% of the drop from %.4f\n", seed, full, lora, 100 * share, 100 * (before - lora) / (before - full), before }'
 done
 for seed in $(seq "$seeds"); do
-  # 2% above the worse side's best: a loss that both reach
-  target=$(awk -v a="$(loss "full-$seed-$full")" -v b="$(loss "lora-$seed-$lora")" 'BEGIN { printf "%.4f", 1.02 * (a > b ? a : b) }')
+  # 2% above the worse side's loss: one that both reach
+  target=$(awk -v a="$(loss "full-$seed")" -v b="$(loss "lora-$seed")" 'BEGIN { printf "%.4f", 1.02 * (a > b ? a : b) }')
   for method in full lora; do
-    rate=$full
-    [ $method = full ] || rate=$lora
-    adapt "$method-$seed-until" $method "$seed" "$rate" 10 --until-loss "$target"
+    adapt "$method-$seed-until" $method "$seed" "$(best $method)" 600 10 --until-loss "$target"
     until=$work/$method-$seed-until.json
     echo "seed $seed, $method stopped at $target: $(field val_loss_nats "$until") on answers after $(field steps "$until") steps; on stories $(field forget_loss_nats_before "$until") -> $(field forget_loss_nats "$until")"
   done
