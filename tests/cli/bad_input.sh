@@ -45,7 +45,7 @@ fails 1 "^glassformer: mine: expected a new or empty directory, found other file
 # Resuming with other options, or another text
 fails 2 "--steps: expected 2, as the run in m/last has it, or none, found 4" train --out m --resume --steps 4
 fails 2 "--heads: expected 2" train --out m --resume --heads 1
-fails 2 "expected the model options of the run in m/last" train --out m --resume --mlp gelu --no-bias
+fails 2 "--bias: expected none, as in the run in m/last, found false" train --out m --resume --mlp gelu --no-bias
 cp text text2 && echo more >>text2
 fails 1 "^glassformer: text2: expected the text that the run in m/last began with" train --out m --resume --data text2
 works train --out m --resume --data text # done already
