@@ -1,6 +1,7 @@
 // convert: a model in another format.
 #include "cli/explain.hpp"
 #include "cli/json_line.hpp"
+#include "cli/model_options.hpp"
 #include "cli/options.hpp"
 #include "cli/terminal.hpp"
 #include "glassformer/io/model_directory.hpp"
@@ -21,10 +22,7 @@ int convert_command(Arguments arguments) {
   if (!o.parse(arguments)) return 0;
 
   const std::filesystem::path to = o.text("to");
-  std::error_code ignored;
-  if (!o.is_set("overwrite") && std::filesystem::exists(to, ignored) && !std::filesystem::is_empty(to, ignored)) {
-    throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", to.string()));
-  }
+  require_free(to.string(), o.is_set("overwrite"));
   const ModelFiles files = load_to_explain(o, "from");  // other tools read no quantized directory of ours
   const Dtype dtype = o.text("dtype") == "F16" ? Dtype::F16 : o.text("dtype") == "BF16" ? Dtype::BF16 : Dtype::F32;
   checked(save_model(to, files.decoder, files.tokenizer, files.metadata, dtype));

@@ -34,14 +34,6 @@ Options declare() {
   return o;
 }
 
-void check_out(const Options& o) {
-  std::error_code ignored;
-  const std::filesystem::path out = o.text("out");
-  if (!o.is_set("overwrite") && std::filesystem::exists(out, ignored) && !std::filesystem::is_empty(out, ignored))
-    throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", out.string()));
-  require_apart(out.string(), o.text("model"));
-}
-
 void check_mergeable(const Options& o, const AdaptedModel& m) {
   for (const std::string& adapter : m.names) require_apart(o.text("out"), adapter);
   require_usage(!m.adapters.empty(), "expected --adapter DIR; see glassformer lora merge --help");
@@ -114,7 +106,8 @@ ModelComparison compared(const Options& o, const AdaptedModel& unmerged, const D
 int lora_merge_command(Arguments arguments) {
   Options o = declare();
   if (!o.parse(arguments)) return 0;
-  check_out(o);
+  require_free(o.text("out"), o.is_set("overwrite"));
+  require_apart(o.text("out"), o.text("model"));
   AdaptedModel unmerged = load_adapted_model(o);
   for (const std::string& warning : unmerged.warnings) fmt::print(stderr, "note: {}\n", warning);
   check_mergeable(o, unmerged);

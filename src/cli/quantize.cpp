@@ -76,14 +76,6 @@ std::optional<QuantizedType> type_named(const std::string& name) {
   return name == "f32" ? std::nullopt : std::optional(checked(quantized_named(name)));
 }
 
-void require_free(const Options& o) {
-  const fs::path out = o.text("out");
-  std::error_code ignored;
-  require_apart(out.string(), o.text("model"));
-  if (!o.is_set("overwrite") && fs::exists(out, ignored) && !fs::is_empty(out, ignored))
-    throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", out.string()));
-}
-
 // Matrices whose rows are no multiple of the block: they were not quantized, unless that was asked for.
 void tell_kept(const Decoder<float>& m, const QuantizeTypes& types) {
   Index count = 0, cols = 0;
@@ -135,7 +127,8 @@ int quantize_command(Arguments arguments) {
   for (const char* name : {"data", "corpus", "corpus-bytes", "document-end", "source-bits-per-byte", "context"}) {
     if (o.given(name) && !source) source = read_text_source(o, o.seed());
   }
-  require_free(o);
+  require_apart(o.text("out"), o.text("model"));
+  require_free(o.text("out"), o.is_set("overwrite"));
   const fs::path out = o.text("out");
   const QuantizeTypes types{type_named(o.text("type")), type_named(o.text("embedding-type"))};
 
