@@ -174,6 +174,7 @@ void decoder_backward(const Decoder<S>& m, const Pass<S>& given, std::span<const
   for (std::size_t i = m.blocks.size(); i-- > lowest;) {
     enter_block(pass, static_cast<Index>(i));
     block_backward<S>(m.config, m.blocks[i], pass, saved.blocks[i], dhidden, grads.blocks[i]);
+    if (grads.block_done) grads.block_done(static_cast<Index>(i));
   }
   if (lowest > 0) return;
   pass.prefix.clear();

@@ -1,6 +1,7 @@
 // The decoder: embedding, blocks, head.
 // Legend: N = ΣT tokens of all sequences, C channels, V vocabulary, L layers.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -58,6 +59,7 @@ template <class S> struct DecoderGrads {
   ProjectionGradients<S> embed, unembed;
   std::vector<BlockGrads<S>> blocks;
   NormParams<S> ln_final;
+  std::function<void(Index block)> block_done;  // told by decoder_backward, from the last block to the first, once a block's gradients are complete; may be empty
 };
 
 template <class S> struct DecoderSaved {
