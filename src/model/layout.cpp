@@ -1,6 +1,7 @@
 // Which parameters a decoder has, where they lie, and how they are drawn.
 #include <cmath>
 
+#include "glassformer/core/parallel.hpp"
 #include "glassformer/core/random.hpp"
 #include "glassformer/model/decoder.hpp"
 
@@ -122,7 +123,9 @@ template <class S> void initialize(Decoder<S>& m, std::uint64_t seed) {
     // A head of its own starts small whatever the embedding: large logits would be confident nonsense.
     const double deviation = info.name == "unembed.weight" ? c.init_std : info.kind == ParameterKind::embedding ? c.embedding_std : c.init_std / (residual ? std::sqrt(2.0 * static_cast<double>(c.layers)) : 1.0);
     const RandomStream stream = RandomStream{seed}.at("initialize").at(info.name);
-    for (Index i = 0; i < view.size(); ++i) view.data[i] = static_cast<S>(deviation * random_normal(stream, static_cast<std::uint64_t>(i)));
+    parallel_blocks(available_threads(), view.size(), 1 << 16, [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) view.data[i] = static_cast<S>(deviation * random_normal(stream, static_cast<std::uint64_t>(i)));
+    });
   }
 }
 

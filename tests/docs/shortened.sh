@@ -6,6 +6,9 @@ command="${1:-} ${2:-}"
 short() {
   case "$command:$1" in
     train*:--steps | lora\ train:--steps | bench*:--steps) echo 2 ;;
+    bench*:--tokens) echo 8 ;;
+    bench*:--repeats | bench\ decode:--layers | bench\ prefill:--layers) echo 1 ;;
+    bench\ decode:--vocab | bench\ prefill:--vocab) echo 256 ;;
     corpus*:--bytes | train*:--corpus-bytes | lora\ train:--corpus-bytes) echo 60K ;;
     eval*:--corpus-bytes | quantize*:--corpus-bytes) echo 20K ;;
     lora\ merge:--corpus-bytes) echo 5K ;;
@@ -18,6 +21,7 @@ added() {
     train*) if [[ " $* " != *" --resume "* ]]; then echo --steps; [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes; fi ;;
     lora\ train) [[ " $* " != *" few-shot "* ]] && echo --steps; [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;
     bench\ train) echo --steps ;;
+    bench\ decode | bench\ prefill) echo --tokens --repeats --layers --vocab ;;
     corpus*) echo --bytes ;;
     eval* | quantize*) [[ " $* " == *" --corpus "* ]] && echo --corpus-bytes ;;
     sample*) echo --max-tokens ;;

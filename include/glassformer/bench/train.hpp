@@ -1,18 +1,15 @@
-// How fast this machine is, and what share of that the engine reaches. Timings drift from run to run: compare ratios within one.
+// How fast the engine trains on this machine, and what share of the machine's limit that is.
 #pragma once
 #include "glassformer/model/config.hpp"
 #include "glassformer/train/trainer.hpp"
 
 namespace glassformer {
 
-// Fused multiply-adds in registers on all threads at once, in GFLOP/s (two operations each): the most that any kernel could reach.
-double fma_peak_gflops(int threads, double seconds = 0.2);
-
 struct TrainBench {
   Index parameters = 0;
-  double step_ms = 0;        // median of the steps after the first
+  double step_ms = 0;  // median of the steps after the first
   double tokens_per_s = 0;
-  double gflops_per_s = 0;   // FLOPs = (6·(parameters − position table) + 12·layers·width·context)·tokens, the peers' formula
+  double gflops_per_s = 0;         // FLOPs = (6·(parameters − position table) + 12·layers·width·context)·tokens, the peers' formula
   double useful_gflops_per_s = 0;  // with 6·layers·width·context: masked scores are not work
   double fma_peak_gflops_per_s = 0;
   double share_of_fma_peak() const { return useful_gflops_per_s / fma_peak_gflops_per_s; }

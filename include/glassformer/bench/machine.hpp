@@ -1,0 +1,32 @@
+// What this machine can do, measured: the limits that everything else is a share of. Timings drift from run to run, on shared machines by
+// half, so limits and what they limit are measured in turn in one run.
+#pragma once
+#include <memory>
+
+#include "glassformer/core/parallel.hpp"
+
+namespace glassformer {
+
+// Fused multiply-adds in registers on all threads at once, in GFLOP/s (two operations each): the most that any kernel could reach.
+double fma_peak_gflops(int threads, double seconds = 0.2);
+
+// ops::multiply_nt of [rows, inner] by [columns, inner]ᵀ in GFLOP/s, the best of as many as fit into `seconds`.
+double gemm_gflops(Index rows, Index columns, Index inner, int threads, double seconds = 0.2);
+
+// Reads a buffer much larger than any cache, on all threads at once: the memory limit of decoding, which reads every weight once a token.
+class MemoryMeter {
+ public:
+  explicit MemoryMeter(int threads, Index bytes = Index{1} << 29);
+  // The best of `passes` over the buffer, in GB/s (10⁹ bytes).
+  double read_gb_per_s(int passes = 4) const;
+
+ private:
+  struct Free {
+    void operator()(void* p) const;
+  };
+  int threads_;
+  Index bytes_;
+  std::unique_ptr<std::byte, Free> buffer_;
+};
+
+}  // namespace glassformer

@@ -1,0 +1,135 @@
+// bench decode, bench prefill: a model of random weights writes, and reads.
+#include "cli/bench.hpp"
+#include "cli/terminal.hpp"
+#include "glassformer/bench/inference.hpp"
+#include "glassformer/ops/linear.hpp"
+
+namespace glassformer::cli {
+namespace {
+
+// The 110M Llama whose figures are known for llama.cpp and llama2.c.
+void declare_model(Options& o) {
+  ModelConfig standard;
+  standard.layers = 12, standard.heads = 12, standard.width = 768, standard.hidden = 2048, standard.context = 512, standard.vocab = 32000;
+  declare_shape(o, standard, "llama");
+  o.choice("type", {"f32", "q8_0", "q4_0", "int4", "nf4"}, "format of the weights", "f32");
+  o.choice("embedding-type", {"f32", "q8_0", "q4_0", "int4", "nf4"},
+           "format of the token embedding and the head; that of --type unless given");
+  o.integer("repeats", 4, 1, "times to do it; the fastest counts");
+}
+
+std::optional<QuantizedType> type_named(const std::string& name) {
+  return name == "f32" ? std::nullopt : std::optional(checked(quantized_named(name)));
+}
+
+struct Subject {
+  QuantizeTypes types;
+  Decoder<float> model;
+  std::string name;  // "109,529,856 parameters in q8_0"
+};
+
+Subject make_subject(const Options& o) {
+  const std::string linear = o.text("type"), embedding = o.given("embedding-type") ? o.text("embedding-type") : linear;
+  const QuantizeTypes types{type_named(linear), type_named(embedding)};
+  const bool quantized = types.linear || types.embedding;
+  Decoder<float> model = random_model(shape_of(o), quantized ? std::optional(types) : std::nullopt, o.exec());
+  if (quantized)
+    require_usage(!model.quantized.empty(), "--type {}: expected a width that is a multiple of the format's block, found {}", linear,
+                  model.config.width);
+  std::string name =
+      fmt::format("{} parameters in {}", grouped(decoder_parameters(model)), linear == embedding ? linear : quantize_types_name(types));
+  return {types, std::move(model), std::move(name)};
+}
+
+JsonLine json_of(const Options& o, const Subject& s) {
+  JsonLine json;
+  json.add("parameters", decoder_parameters(s.model))
+      .add("type", std::string_view(o.text("type")))
+      .add("threads", static_cast<Index>(o.exec().threads));
+  return json;
+}
+
+}  // namespace
+
+int bench_decode_command(Arguments arguments) {
+  Options o("bench decode",
+            "Times decoding by a model of random weights: greedy, from an empty KV cache, one pass a token. Each token reads every weight "
+            "once, so the limit "
+            "is the memory's, which is measured between the repeats.");
+  declare_model(o);
+  o.integer("batch", 1, 1, "sequences at once, each with its own cache");
+  o.integer("tokens", 200, 1, "tokens of each sequence");
+  o.common(kThreads | kKernels | kJson);
+  o.example("glassformer bench decode --type q8_0 --batch 8");
+  if (!o.parse(arguments)) return 0;
+  const InferenceOptions options{
+      .batch = o.integer("batch"), .tokens = o.integer("tokens"), .repeats = o.integer("repeats"), .exec = o.exec()};
+  require_usage(options.tokens <= o.integer("context"), "--tokens: expected at most --context {}, found {}", o.integer("context"),
+                options.tokens);
+  const Subject subject = make_subject(o);
+  const DecodeBench b = bench_decode(subject.model, options);
+  print_output(fmt::format(
+      "{}, {} sequence{} of {} tokens, {} threads\n"
+      "tokens              {:>12.1f} a second (median of {}: {:.1f})\n"
+      "step                {:>12.3f} ms\n"
+      "read in a step      {:>12} bytes, weights and cache\n"
+      "reads               {:>12.1f} GB/s\n"
+      "memory limit        {:>12.1f} GB/s\n"
+      "share of the limit  {:>12.1f} %\n",
+      subject.name, options.batch, options.batch > 1 ? "s" : "", options.tokens, options.exec.threads, b.tokens_per_s, options.repeats,
+      b.median_tokens_per_s, b.step_ms, grouped(b.step_bytes), b.read_gb_per_s, b.memory_gb_per_s, 100 * b.share_of_memory_limit));
+  if (o.json()) {
+    json_of(o, subject)
+        .add("batch", options.batch)
+        .add("tokens", options.tokens)
+        .add("tokens_per_s", b.tokens_per_s)
+        .add("median_tokens_per_s", b.median_tokens_per_s)
+        .add("step_ms", b.step_ms)
+        .add("weight_bytes", b.weight_bytes)
+        .add("step_bytes", b.step_bytes)
+        .add("read_gb_per_s", b.read_gb_per_s)
+        .add("memory_gb_per_s", b.memory_gb_per_s)
+        .add("share_of_memory_limit", b.share_of_memory_limit)
+        .print();
+  }
+  return 0;
+}
+
+int bench_prefill_command(Arguments arguments) {
+  Options o("bench prefill",
+            "Times reading a prompt by a model of random weights: one pass over all of it, and the logits of its last token.");
+  declare_model(o);
+  o.integer("tokens", 256, 1, "tokens of the prompt");
+  o.common(kThreads | kKernels | kJson);
+  o.example("glassformer bench prefill --type q4_0");
+  if (!o.parse(arguments)) return 0;
+  const InferenceOptions options{.tokens = o.integer("tokens"), .repeats = o.integer("repeats"), .exec = o.exec()};
+  require_usage(options.tokens <= o.integer("context"), "--tokens: expected at most --context {}, found {}", o.integer("context"),
+                options.tokens);
+  const Subject subject = make_subject(o);
+  const PrefillBench b = bench_prefill(subject.model, options);
+  print_output(
+      fmt::format("{}, a prompt of {} tokens, {} threads\n"
+                  "tokens              {:>12.1f} a second (median of {}: {:.1f})\n"
+                  "prompt              {:>12.2f} ms\n"
+                  "arithmetic          {:>12.1f} GFLOP/s\n"
+                  "multiply-add peak   {:>12.1f} GFLOP/s\n"
+                  "share of the peak   {:>12.1f} %\n"
+                  "matrix products by  {:>12}\n",
+                  subject.name, options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms,
+                  b.gflops_per_s, b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(), ops::multiply_backend()));
+  if (o.json()) {
+    json_of(o, subject)
+        .add("tokens", options.tokens)
+        .add("tokens_per_s", b.tokens_per_s)
+        .add("median_tokens_per_s", b.median_tokens_per_s)
+        .add("prefill_ms", b.ms)
+        .add("gflops_per_s", b.gflops_per_s)
+        .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
+        .add("share_of_fma_peak", b.share_of_fma_peak())
+        .print();
+  }
+  return 0;
+}
+
+}  // namespace glassformer::cli

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The benchmarks run, count what can be counted, and refuse what cannot be built. Nothing is timed.
+. "$(dirname "$0")/common.sh" "$1"
+
+field() { tail -n 1 out | sed -n "s/.*\"$1\":\([-0-9.e+]*\).*/\1/p"; }
+# is KEY NUMBER
+is() {
+  checks=$((checks + 1))
+  [ "$(field "$1")" = "$2" ] || fail "$1: expected $2, found $(field "$1")"
+}
+shape="--layers 2 --heads 4 --kv-heads 2 --width 64 --hidden 96 --vocab 128 --repeats 1 --threads 2"
+
+# Llama: 128·64 shared by embedding and head; a block 64·(64 + 2·32) + 64·64 + 3·64·96 + 2·64 = 30,848; 64 of the last norm
+works bench decode $shape --tokens 9 --batch 3 --json
+json type threads tokens batch tokens_per_s median_tokens_per_s step_ms read_gb_per_s memory_gb_per_s share_of_memory_limit
+is parameters 69952
+is weight_bytes 279808
+is step_bytes 287488 # + 3 sequences · 5 places on average · 2 layers · keys and values · 32 numbers of 4 bytes
+works bench decode $shape --tokens 9 --no-tied --json
+is parameters 78144
+is step_bytes 282368 # the embedding's table is looked up, not read: 279,808 of the rest + 2,560 of the cache
+works bench decode $shape --tokens 9 --type q8_0 --json
+is weight_bytes 75264 # 69,632 numbers in matrices, 34 bytes for 32; 5·64 gains of 4 bytes
+works bench decode $shape --tokens 9 --arch gpt2 --context 16 --json
+is step_bytes $(($(field weight_bytes) - 16 * 64 * 4 + 2560)) # one row of the position table
+works bench prefill $shape --tokens 9 --type nf4 --json
+json parameters type threads tokens tokens_per_s prefill_ms gflops_per_s fma_peak_gflops_per_s share_of_fma_peak
+works bench train --layers 1 --heads 2 --width 16 --context 16 --batch 2 --steps 2 --json
+json parameters step_ms tokens_per_s gflops_per_s fma_peak_gflops_per_s share_of_fma_peak
+
+fails 2 "expected a command of train, decode" bench decod
+fails 2 "--type: expected one of f32, q8_0" bench decode --type q5_0
+fails 2 "--tokens: expected at most --context 16, found 17" bench decode $shape --context 16 --tokens 17
+fails 2 "--tokens: expected at most --context 16, found 17" bench prefill $shape --context 16 --tokens 17
+fails 2 "--type q8_0: expected a width that is a multiple of the format's block, found 20" bench decode --layers 1 --heads 2 --width 20 --hidden 20 --vocab 9 --type q8_0
+fails 1 "heads" bench decode --heads 5
+finish
