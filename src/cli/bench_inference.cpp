@@ -59,7 +59,7 @@ int bench_decode_command(Arguments arguments) {
   declare_model(o);
   o.integer("batch", 1, 1, "sequences at once, each with its own cache");
   o.integer("tokens", 200, 1, "tokens of each sequence");
-  o.common(kThreads | kKernels | kJson);
+  o.common(kThreads | kKernels | kActivations | kJson);
   o.example("glassformer bench decode --type q8_0 --batch 8");
   if (!o.parse(arguments)) return 0;
   const InferenceOptions options{
@@ -100,7 +100,7 @@ int bench_prefill_command(Arguments arguments) {
             "Times reading a prompt by a model of random weights: one pass over all of it, and the logits of its last token.");
   declare_model(o);
   o.integer("tokens", 256, 1, "tokens of the prompt");
-  o.common(kThreads | kKernels | kJson);
+  o.common(kThreads | kKernels | kActivations | kJson);
   o.example("glassformer bench prefill --type q4_0");
   if (!o.parse(arguments)) return 0;
   const InferenceOptions options{.tokens = o.integer("tokens"), .repeats = o.integer("repeats"), .exec = o.exec()};

@@ -75,7 +75,7 @@ int eval_command(Arguments arguments) {
   o.integer("agreement", 0, 0, "also N questions of the corpus stories whose one right answer was last said sentences before; 0: none");
   declare_stretch(o, false);
   declare_what_if(o, false);
-  o.common(kSeed | kThreads | kKernels | kJson);
+  o.common(kSeed | kThreads | kKernels | kActivations | kJson);
   o.example("glassformer eval --model model --data other-stories.txt");
   o.example("glassformer eval --model model --corpus stories --context 1024 --rope-scaling yarn");
   if (!o.parse(arguments)) return 0;

@@ -161,6 +161,9 @@ void Options::common(unsigned which) {
   if (which & kSeed) integer("seed", 1, 0, "number that all random choices follow from: the same seed gives the same result");
   if (which & kThreads)
     integer("threads", available_threads(), 1, "threads to compute with; results do not depend on them"), options_.back().most = 1024;
+  if (which & kActivations) {
+    choice("activations", {"exact", "int8"}, "what quantized weights are multiplied with: the activations as they are, or (q8_0, q4_0) in 8 bits, in whole numbers", "exact");
+  }
   if (which & kKernels) choice("kernels", {"fused", "reference"}, "fast kernels, or the formulas as the documentation shows them", "fused");
   if (which & kJson) flag("json", "print one JSON object, alone on the last line of standard output");
 }
@@ -286,8 +289,9 @@ std::optional<bool> Options::toggled(const std::string& name) const {
 Exec Options::exec() const {
   Exec exec;
   exec.threads = static_cast<int>(integer("threads"));
-  const bool offered = std::ranges::find(options_, "kernels", &Option::name) != options_.end();
-  exec.kernels = offered && text("kernels") == "reference" ? Kernels::reference : Kernels::fused;
+  const auto asks = [this](const char* option, const char* value) { return std::ranges::find(options_, option, &Option::name) != options_.end() && text(option) == value; };
+  exec.kernels = asks("kernels", "reference") ? Kernels::reference : Kernels::fused;
+  exec.activations = asks("activations", "int8") ? Activations::int8 : Activations::exact;
   return exec;
 }
 std::uint64_t Options::seed() const { return static_cast<std::uint64_t>(integer("seed")); }

@@ -48,7 +48,7 @@ std::optional<T> number(std::string_view text) {
 }
 
 inline constexpr bool required = true;
-enum Common : unsigned { kSeed = 1, kThreads = 2, kJson = 4, kKernels = 8 };
+enum Common : unsigned { kSeed = 1, kThreads = 2, kJson = 4, kKernels = 8, kActivations = 16 };
 
 class Options {
  public:
@@ -85,7 +85,7 @@ class Options {
   Index integer_or(const std::string& name, Index otherwise) const { return given(name) ? integer(name) : otherwise; }
   double real_or(const std::string& name, double otherwise) const { return given(name) ? real(name) : otherwise; }
 
-  Exec exec() const;           // --threads, --kernels
+  Exec exec() const;           // --threads, --kernels, --activations
   std::uint64_t seed() const;  // --seed
   bool json() const { return is_set("json"); }
 

@@ -30,7 +30,7 @@ Options declare() {
   o.choice("past-context", {"slide", "stop"}, "when the context is full: forget the oldest, or end", "slide");
   declare_stretch(o, true);
   declare_what_if(o);
-  o.common(kSeed | kThreads | kKernels | kJson);
+  o.common(kSeed | kThreads | kKernels | kActivations | kJson);
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --temperature 0.7 --top-k 40");
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --ablate 1.3");
   o.example("glassformer sample --model model --prompt \"Once upon a time\" --context 1024 --rope-scaling ntk");

@@ -1,6 +1,7 @@
 #include "glassformer/ops/optimizer.hpp"
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "glassformer/core/require.hpp"
@@ -11,6 +12,28 @@ namespace glassformer::ops {
 namespace {
 
 constexpr Index kBlock = 16384;  // scalars a task; also the length of one partial sum, so a property of the result's bits
+
+// Σ x² in double, eight numbers at a time (the compiler does not widen float by itself: a third of the speed, measured).
+template <class S> double block_sum_of_squares(const S* x, Index n) {
+  typedef S Narrow __attribute__((vector_size(8 * sizeof(S))));
+  typedef double Wide __attribute__((vector_size(64)));
+  constexpr Index kStep = 32;
+  Wide sum[4] = {};
+  Index i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    for (Index u = 0; u < 4; ++u) {
+      Narrow part;
+      std::memcpy(&part, x + i + 8 * u, sizeof part);
+      const Wide wide = __builtin_convertvector(part, Wide);
+      sum[u] += wide * wide;
+    }
+  }
+  const Wide all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  double total = 0;
+  for (Index k = 0; k < 8; ++k) total += all[k];
+  for (; i < n; ++i) total += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return total;
+}
 
 }  // namespace
 
@@ -43,8 +66,7 @@ template <class S> double sum_of_squares(std::span<const S> x, const Exec& exec)
   const auto n = static_cast<Index>(x.size());
   std::vector<double> parts(static_cast<std::size_t>((n + kBlock - 1) / kBlock));
   parallel_blocks(exec.threads, n, kBlock, [&](Index begin, Index end) {
-    const Eigen::Map<const Eigen::Array<S, Eigen::Dynamic, 1>> part(x.data() + begin, end - begin);
-    parts[static_cast<std::size_t>(begin / kBlock)] = part.template cast<double>().square().sum();
+    parts[static_cast<std::size_t>(begin / kBlock)] = block_sum_of_squares(x.data() + begin, end - begin);
   });
   double sum = 0;
   for (const double part : parts) sum += part;

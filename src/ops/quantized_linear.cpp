@@ -3,8 +3,10 @@
 
 #include "glassformer/ops/reference/linear.hpp"
 #include "glassformer/quantize/block.hpp"
+#include "glassformer/quantize/row.hpp"
 #include "ops/counting.hpp"
 #include "ops/gemm.hpp"
+#include "ops/kernels/kernels.hpp"
 
 namespace glassformer::ops {
 namespace {
@@ -19,21 +21,48 @@ Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 Index tile_rows(Index width) { return std::max(kUnit, kTileNumbers / std::max<Index>(width, 1) / kUnit * kUnit); }
 
 // This thread's memory for a tile: allocated once, then used again by every product.
-template <class S> S* tile_memory(Index numbers) {
+template <class S>
+S* tile_memory(Index numbers) {
   static thread_local Vector<S> memory;
   if (memory.size() < numbers) memory.resize(numbers);
   return memory.data();
 }
 
+// Rows [begin, end) of w as the kernels take them. nf4's scales are computed here, into this thread's memory.
+kernels::QuantizedRows rows_of(const Weight<float>& w, Index begin, Index end) {
+  const QuantizedMatrix& q = *w.quantized;
+  const Index row_blocks = q.cols / block_length(q.type), first = (w.first_row + begin) * row_blocks;
+  kernels::QuantizedRows rows{static_cast<kernels::Format>(q.type),
+                              reinterpret_cast<const std::uint8_t*>(q.blocks.data()) + first * block_bytes(q.type), nullptr, end - begin,
+                              q.cols};
+  if (q.type != QuantizedType::nf4) return rows;
+  static thread_local Vector<float> scales;
+  if (scales.size() < (end - begin) * row_blocks) scales.resize((end - begin) * row_blocks);
+  for (Index j = 0; j < (end - begin) * row_blocks; ++j) scales(j) = nf4_absmax(q, first + j);
+  rows.scales = scales.data();
+  return rows;
+}
+static_assert(static_cast<int>(QuantizedType::q8_0) == static_cast<int>(kernels::Format::q8_0) &&
+              static_cast<int>(QuantizedType::q4_0) == static_cast<int>(kernels::Format::q4_0) &&
+              static_cast<int>(QuantizedType::int4) == static_cast<int>(kernels::Format::int4) &&
+              static_cast<int>(QuantizedType::nf4) == static_cast<int>(kernels::Format::nf4));
+
+// Rows of W a task, where each is a dot product.
+Index row_block(Index I, Index O) {
+  return std::max<Index>(1, std::min((O + kTasks - 1) / kTasks, kTileNumbers / std::max<Index>(I, 1) + 1));
+}
+
 // By the formula, one row of W at a time.
-template <class S> void reference_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y) {
+template <class S>
+void reference_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y) {
   Matrix<S> row(1, w.cols());
   for (Index o = 0; o < w.rows(); ++o) {
     dequantize<S>(*w.quantized, w.first_row + o, row);
     reference::multiply_nt<S>(1, x, row, 0, y.middleCols(o, 1));
   }
 }
-template <class S> void reference_nn(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y) {
+template <class S>
+void reference_nn(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y) {
   Matrix<S> row(1, w.cols());
   y.setZero();
   for (Index o = 0; o < w.rows(); ++o) {
@@ -44,7 +73,8 @@ template <class S> void reference_nn(ConstMatrixRef<S> x, const Weight<S>& w, Ma
 
 // Dot products of R rows of x with one row of W: 64 numbers of W at a time, which never leave the processor's nearest memory. The order of
 // each sum depends on I alone, as in row_dot.
-template <class Format, class S, int R> void dots(const QuantizedMatrix& w, Index row, const S* x, Index ldx, S* result) {
+template <class Format, class S, int R>
+void dots(const QuantizedMatrix& w, Index row, const S* x, Index ldx, S* result) {
   constexpr Index L = 64 / static_cast<Index>(sizeof(S)), kSpan = 64;
   using Lane = Eigen::Array<S, 1, L>;
   using Load = Eigen::Map<const Lane>;
@@ -69,9 +99,74 @@ template <class Format, class S, int R> void dots(const QuantizedMatrix& w, Inde
   for (int r = 0; r < R; ++r) result[r] = ((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3])).sum();
 }
 
-template <class S> void row_exact_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
+// x as the kernels of 4 bits take it, [N, arranged size], in this thread's memory.
+kernels::Rows arranged(ConstMatrixRef<float> x, QuantizedType type) {
+  const kernels::Kernels& k = kernels::chosen();
+  const Index size = k.arranged_size(x.cols());
+  static thread_local Vector<float> memory;
+  if (memory.size() < x.rows() * size) memory.resize(x.rows() * size);
+  for (Index n = 0; n < x.rows(); ++n)
+    k.arrange(static_cast<kernels::Format>(type), x.data() + n * x.outerStride(), x.cols(), memory.data() + n * size);
+  return {memory.data(), x.rows(), size};
+}
+
+void row_exact_float(ConstMatrixRef<float> x, const Weight<float>& w, MatrixRef<float> y, const Exec& exec) {
   const Index N = x.rows(), I = w.cols(), O = w.rows();
-  const Index block = std::max<Index>(1, std::min((O + kTasks - 1) / kTasks, kTileNumbers / std::max<Index>(I, 1) + 1));
+  const QuantizedType type = w.quantized->type;
+  const kernels::Kernels& k = kernels::chosen();
+  const kernels::Rows rows = type == QuantizedType::q8_0 ? kernels::Rows{x.data(), N, x.outerStride()} : arranged(x, type);
+  const auto product = type == QuantizedType::q8_0 ? k.q8_0 : k.nibbles;
+  parallel_blocks(N * I * O < 32768 ? 1 : exec.threads, O, row_block(I, O), [&](Index begin, Index end) {
+    count_linear(N, end - begin, I);
+    product(rows, rows_of(w, begin, end), {y.data() + begin, y.outerStride()});
+  });
+}
+
+// x in 8 bits, a block of 32 as q8_0 has it, in this thread's memory.
+kernels::QuantizedInput quantized_input(ConstMatrixRef<float> x, const Exec& exec) {
+  const Index N = x.rows(), I = x.cols(), blocks = I / 32;
+  static thread_local Vector<std::int8_t> codes;
+  static thread_local Vector<float> scales;
+  static thread_local Vector<std::int32_t> sums;
+  if (codes.size() < N * I) codes.resize(N * I);
+  if (scales.size() < N * blocks) scales.resize(N * blocks), sums.resize(N * blocks);
+  const auto put = [c = codes.data(), s = scales.data(), u = sums.data(), &x, I, blocks](Index begin, Index end) {
+    for (Index n = begin; n < end; ++n) {
+      for (Index b = 0; b < blocks; ++b) {
+        std::int8_t* block = c + n * I + b * 32;
+        s[n * blocks + b] = quantize_row<float>({x.data() + n * x.outerStride() + b * 32, 32}, block);
+        std::int32_t sum = 0;
+        for (Index i = 0; i < 32; ++i) sum += block[i];
+        u[n * blocks + b] = -128 * sum;
+      }
+    }
+  };
+  parallel_blocks(N * I < 32768 ? 1 : exec.threads, N, 16, put);
+  return {codes.data(), scales.data(), sums.data(), N};
+}
+
+bool in_whole_numbers(const Weight<float>& w, const Exec& exec) {
+  return exec.activations == Activations::int8 && (w.quantized->type == QuantizedType::q8_0 || w.quantized->type == QuantizedType::q4_0);
+}
+
+void integer_nt(ConstMatrixRef<float> x, const Weight<float>& w, MatrixRef<float> y, const Exec& exec) {
+  const Index N = x.rows(), I = w.cols(), O = w.rows();
+  const kernels::Kernels& k = kernels::chosen();
+  const kernels::QuantizedInput input = quantized_input(x, exec);
+  parallel_blocks(N * I * O < 32768 ? 1 : exec.threads, O, round_up(row_block(I, O), kUnit), [&](Index begin, Index end) {
+    count_linear(N, end - begin, I);
+    static thread_local Vector<std::byte> memory;
+    const Index bytes = k.integer_scratch(I) + 64;
+    if (memory.size() < bytes) memory.resize(bytes);
+    const auto address = (reinterpret_cast<std::uintptr_t>(memory.data()) + 63) / 64 * 64;
+    k.integer(input, rows_of(w, begin, end), reinterpret_cast<void*>(address), {y.data() + begin, y.outerStride()});
+  });
+}
+
+template <class S>
+void row_exact_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
+  if constexpr (std::is_same_v<S, float>) return row_exact_float(x, w, y, exec);
+  const Index N = x.rows(), I = w.cols(), O = w.rows(), block = row_block(I, O);
   const int threads = N * I * O < 32768 ? 1 : exec.threads;
   with_block_format(w.quantized->type, [&](auto format) {
     using Format = decltype(format);
@@ -93,9 +188,13 @@ template <class S> void row_exact_nt(ConstMatrixRef<S> x, const Weight<S>& w, Ma
 
 }  // namespace
 
-template <class S> void quantized_multiply_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
+template <class S>
+void quantized_multiply_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
   const Index N = x.rows(), I = w.cols(), O = w.rows();
   if (exec.kernels == Kernels::reference) return count_linear(N, O, I), reference_nt<S>(x, w, y);
+  if constexpr (std::is_same_v<S, float>) {
+    if (in_whole_numbers(w, exec)) return integer_nt(x, w, y, exec);
+  }
   if (exec.row_exact) return row_exact_nt<S>(x, w, y, exec);
   // Each task turns its rows of W to floating point and multiplies with them at once.
   const Index rows = std::min(tile_rows(I), round_up((O + kTasks - 1) / kTasks, kUnit));
@@ -107,7 +206,8 @@ template <class S> void quantized_multiply_nt(ConstMatrixRef<S> x, const Weight<
   });
 }
 
-template <class S> void quantized_multiply_nn(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
+template <class S>
+void quantized_multiply_nn(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
   const Index N = x.rows(), I = w.cols(), O = w.rows();
   if (exec.kernels == Kernels::reference) return count_linear(N, I, O), reference_nn<S>(x, w, y);
   if (O == 0) return y.setZero(), void();
@@ -122,10 +222,12 @@ template <class S> void quantized_multiply_nn(ConstMatrixRef<S> x, const Weight<
         const Index k = std::min(rows, O - o);
         for (Index r = 0; r < k; ++r) {
           const Index first = (w.first_row + o + r) * row_blocks + begin / Format::kLength;
-          for (Index b = 0; b < columns / Format::kLength; ++b) read_block<Format>(*w.quantized, first + b, tile + r * columns + b * Format::kLength);
+          for (Index b = 0; b < columns / Format::kLength; ++b)
+            read_block<Format>(*w.quantized, first + b, tile + r * columns + b * Format::kLength);
         }
         count_linear(N, columns, k);
-        gemm<S>({false, false, N, columns, k, 1, x.data() + o, x.outerStride(), tile, columns, S(o > 0), y.data() + begin, y.outerStride()});
+        gemm<S>(
+            {false, false, N, columns, k, 1, x.data() + o, x.outerStride(), tile, columns, S(o > 0), y.data() + begin, y.outerStride()});
       }
     });
   });

@@ -2,16 +2,20 @@
 
 #include <cmath>
 
+#include "glassformer/ops/linear.hpp"
 #include "ops/counting.hpp"
+#include "ops/kernels/kernels.hpp"
 
 namespace glassformer::ops {
 namespace {
 
 // Four accumulators of one 64-byte vector hide the latency of a multiply-add; the tail is added last, in order.
-template <class S> constexpr Index kLanes = 64 / static_cast<Index>(sizeof(S));
+template <class S>
+constexpr Index kLanes = 64 / static_cast<Index>(sizeof(S));
 
 // Dot products of R rows of a with one row of b, which is read once.
-template <class S, int R> void dots(const S* a, Index lda, const S* b, Index K, S* result) {
+template <class S, int R>
+void dots(const S* a, Index lda, const S* b, Index K, S* result) {
   using Lane = Eigen::Array<S, 1, kLanes<S>>;
   using Load = Eigen::Map<const Lane>;
   constexpr Index L = kLanes<S>;
@@ -37,14 +41,35 @@ template <class S, int R> void dots(const S* a, Index lda, const S* b, Index K, 
   }
 }
 
+// By the kernels of this processor: c = a·bᵀ at once, or beside it and then added.
+void dense_block(float alpha, ConstMatrixRef<float> a, ConstMatrixRef<float> b, Index begin, Index end, float beta, MatrixRef<float> c) {
+  const Index N = a.rows(), K = a.cols();
+  const float* w = b.data() + begin * b.outerStride();
+  const auto product = [&](float* y, Index stride) {
+    kernels::chosen().dense({a.data(), N, a.outerStride()}, w, b.outerStride(), end - begin, K, {y, stride});
+  };
+  if (alpha == 1 && beta == 0) return product(c.data() + begin, c.outerStride());
+  static thread_local Vector<float> sums;
+  if (sums.size() < N * (end - begin)) sums.resize(N * (end - begin));
+  product(sums.data(), end - begin);
+  for (Index n = 0; n < N; ++n) {
+    for (Index m = begin; m < end; ++m) {
+      const float sum = sums(n * (end - begin) + m - begin);
+      c(n, m) = beta == 0 ? alpha * sum : std::fma(alpha, sum, beta * c(n, m));
+    }
+  }
+}
+
 }  // namespace
 
-template <class S> void row_dot(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
+template <class S>
+void row_dot(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
   const Index N = a.rows(), K = a.cols(), M = b.rows();
   const Index block = std::max<Index>(1, std::min<Index>((M + 7) / 8, 65536 / std::max<Index>(K, 1) + 1));
   const int threads = N * M * K < 32768 ? 1 : exec.threads;
   parallel_blocks(threads, M, block, [&](Index begin, Index end) {
     count_linear(N, end - begin, K);
+    if constexpr (std::is_same_v<S, float>) return dense_block(alpha, a, b, begin, end, beta, c);
     S sums[4];
     // fma says which of the two products is rounded: left to choose, the compiler does so otherwise for four rows than for one.
     const auto put = [&](Index n, Index m, int rows) {
@@ -58,6 +83,8 @@ template <class S> void row_dot(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> 
     }
   });
 }
+
+const char* kernel_name() { return kernels::chosen().name; }
 
 template void row_dot<float>(float, ConstMatrixRef<float>, ConstMatrixRef<float>, float, MatrixRef<float>, const Exec&);
 template void row_dot<double>(double, ConstMatrixRef<double>, ConstMatrixRef<double>, double, MatrixRef<double>, const Exec&);

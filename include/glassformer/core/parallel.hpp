@@ -8,6 +8,9 @@ namespace glassformer {
 
 // `reference` computes by the formulas of ops/reference, `fused` by the fast kernels; a test holds them equal.
 enum class Kernels { fused, reference };
+// What a quantized weight is multiplied with: the activations as they are, or in 8 bits a block of 32 (as q8_0), so that a block's product is a
+// sum of whole numbers. That is faster where arithmetic is the limit (reading a prompt, several sequences at once) and costs some accuracy.
+enum class Activations { exact, int8 };
 
 struct Exec {
   int threads = 1;
@@ -15,6 +18,7 @@ struct Exec {
   // True while decoding: linear layers then sum every row in one order that does not depend on how many
   // rows there are, so a sequence gets the same bits alone and in a batch.
   bool row_exact = false;
+  Activations activations = Activations::exact;
 };
 
 // The number of processors this process may use.

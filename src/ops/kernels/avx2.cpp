@@ -1,0 +1,117 @@
+// Compiled for AVX2 with FMA and F16C (Haswell, Zen, and later).
+#include "ops/kernels/integer_products.hpp"
+#include "ops/kernels/row_products.hpp"
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include <immintrin.h>
+
+namespace glassformer::ops::kernels {
+namespace {
+
+struct Avx2 {
+  using Float = __m256;
+  using Int = __m256i;
+  struct Table {
+    __m256 lower, upper;  // levels 0 … 7 and 8 … 15
+  };
+  static constexpr ptrdiff_t kLanes = 8;
+  static constexpr bool kUnsignedCodes = false;
+  static Float zero() { return _mm256_setzero_ps(); }
+  static Float set(float x) { return _mm256_set1_ps(x); }
+  static Float load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
+  static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static float sum(Float x) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+  static float half(const std::uint8_t* p) {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, 2);
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+  }
+  static Float widen8(const std::uint8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
+  static Table table(const float* levels) { return {load(levels), load(levels + 8)}; }
+  static Int shift(Int x, int bits) { return _mm256_srli_epi32(x, bits); }
+  static Float lookup(Int codes, const Table& t) {  // three bits choose within eight levels, the fourth, moved to the sign, which eight
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.lower, codes), _mm256_permutevar8x32_ps(t.upper, codes),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
+  }
+  template <ptrdiff_t dwords, ptrdiff_t bytes>
+  static Int load_dwords(const std::uint8_t* p) {
+    if constexpr (dwords == 8) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(first), _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + bytes)), 1);
+  }
+  template <ptrdiff_t dwords>
+  static Float spread_scales(const float* scales) {
+    static_assert(dwords == 8);
+    return set(scales[0]);
+  }
+  template <ptrdiff_t dwords, ptrdiff_t bytes>
+  static Float spread_halves(const std::uint8_t* p) {
+    if constexpr (dwords == 8) return set(half(p));
+    return _mm256_insertf128_ps(set(half(p)), _mm_set1_ps(half(p + bytes)), 1);
+  }
+
+  static void widen_halves(const std::uint16_t* halves, float* out) {
+    store(out, _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(halves))));
+  }
+  // |w|·(x with w's sign): of unsigned by signed bytes, and 2·127·128 fits in 16 bits
+  static Int dot4(Int acc, Int w, const std::int8_t* x) {
+    std::int32_t four;
+    std::memcpy(&four, x, 4);
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(four), w));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static Int set_int(std::int32_t x) { return _mm256_set1_epi32(x); }
+  static Int load_int(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
+  static Float to_float(Int x) { return _mm256_cvtepi32_ps(x); }
+
+  // Words of 8 rows, `stride` bytes apart, to columns: word c of row r goes to columns[c][r].
+  static void transpose8(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
+    __m256i row[8];
+    for (ptrdiff_t r = 0; r < 8; ++r) row[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + r * stride));
+    transpose(row, columns);
+  }
+  // The same from q4_0: 16 bytes a row, low nibbles the first 16 codes, of 8 more than they stand for.
+  static void transpose4(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
+    __m256i row[8];
+    for (ptrdiff_t r = 0; r < 8; ++r) {
+      const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + r * stride));
+      const __m256i codes =
+          _mm256_and_si256(_mm256_inserti128_si256(_mm256_castsi128_si256(packed), _mm_srli_epi16(packed, 4), 1), _mm256_set1_epi8(15));
+      row[r] = _mm256_sub_epi8(codes, _mm256_set1_epi8(8));
+    }
+    transpose(row, columns);
+  }
+
+ private:
+  static void transpose(const __m256i* row, std::uint8_t* columns) {
+    __m256i a[8], b[8];
+    for (int r = 0; r < 8; r += 2) a[r] = _mm256_unpacklo_epi32(row[r], row[r + 1]), a[r + 1] = _mm256_unpackhi_epi32(row[r], row[r + 1]);
+    for (int r = 0; r < 8; r += 4) {
+      for (int k = 0; k < 2; ++k)
+        b[r + 2 * k] = _mm256_unpacklo_epi64(a[r + k], a[r + 2 + k]), b[r + 2 * k + 1] = _mm256_unpackhi_epi64(a[r + k], a[r + 2 + k]);
+    }
+    auto* out = reinterpret_cast<__m256i*>(columns);
+    for (int c = 0; c < 4; ++c) {  // b[c]: words c and c + 4 of rows 0 … 3, b[c + 4]: of rows 4 … 7
+      _mm256_store_si256(out + c, _mm256_permute2x128_si256(b[c], b[c + 4], 0x20));
+      _mm256_store_si256(out + c + 4, _mm256_permute2x128_si256(b[c], b[c + 4], 0x31));
+    }
+  }
+};
+
+}  // namespace
+
+const Kernels avx2 = {"AVX2",        dense_rows<Avx2>,  q8_0_rows<Avx2>,       arranged_size<Avx2>,
+                      arrange<Avx2>, nibble_rows<Avx2>, integer_scratch<Avx2>, integer_rows<Avx2>};
+
+}  // namespace glassformer::ops::kernels
+#else
+const glassformer::ops::kernels::Kernels glassformer::ops::kernels::avx2 = {};
+#endif
