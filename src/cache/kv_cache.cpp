@@ -19,15 +19,15 @@ template <class S> KvCache<S>::KvCache(const CacheShape& shape) : shape_(shape) 
   require(shape.sinks >= 0 && shape.sinks < shape.capacity, "KV cache: expected fewer sinks than the capacity {}, found {}", shape.capacity, shape.sinks);
   length_.resize(static_cast<std::size_t>(shape.slots));
   for (Rows* rows : {&keys_, &values_}) {
-    if (shape.kind == CacheKind::floating) rows->numbers.resize(size);
-    if (shape.kind == CacheKind::int8) rows->codes.resize(size), rows->scales.resize(size / shape.head_dim);
+    if (shape.kind == CacheKind::floating) rows->numbers.resize(static_cast<std::size_t>(size));
+    if (shape.kind == CacheKind::int8) rows->codes.resize(static_cast<std::size_t>(size)), rows->scales.resize(static_cast<std::size_t>(size / shape.head_dim));
   }
 }
 
 template <class S> Index KvCache<S>::bytes() const {
   Index bytes = 0;
   for (const Rows* rows : {&keys_, &values_}) {
-    bytes += rows->numbers.size() * static_cast<Index>(sizeof(S)) + rows->codes.size() + rows->scales.size() * static_cast<Index>(sizeof(float));
+    bytes += static_cast<Index>(rows->numbers.size() * sizeof(S) + rows->codes.size() + rows->scales.size() * sizeof(float));
   }
   return bytes;
 }
@@ -80,7 +80,7 @@ template <class S> void KvCache<S>::write(Index layer, Index slot, Index place, 
     if (shape_.kind == CacheKind::floating) {
       std::copy_n(x, D, rows.numbers.data() + at * D);
     } else {
-      rows.scales[at] = quantize_row<S>({x, static_cast<std::size_t>(D)}, rows.codes.data() + at * D);
+      rows.scales[static_cast<std::size_t>(at)] = quantize_row<S>({x, static_cast<std::size_t>(D)}, rows.codes.data() + at * D);
     }
   };
   for (Index g = 0; g < shape_.kv_heads; ++g) {
@@ -98,7 +98,7 @@ ops::Heads<const S> KvCache<S>::read(const Rows& rows, Index layer, Index slot, 
   for (Index g = 0; g < G; ++g) {
     for (Index t = 0; t < tokens; ++t) {
       const Index at = first + g * shape_.capacity + t;
-      dequantize_row<S>(rows.scales[at], rows.codes.data() + at * D, {copy.data + (g * tokens + t) * D, static_cast<std::size_t>(D)});
+      dequantize_row<S>(rows.scales[static_cast<std::size_t>(at)], rows.codes.data() + at * D, {copy.data + (g * tokens + t) * D, static_cast<std::size_t>(D)});
     }
   }
   return {copy.data, D, tokens * D};

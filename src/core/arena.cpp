@@ -1,10 +1,9 @@
 #include "glassformer/core/arena.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
-#include <new>
 
+#include "glassformer/core/large_memory.hpp"
 #include "glassformer/core/require.hpp"
 
 namespace glassformer {
@@ -27,9 +26,7 @@ const TensorInfo* ArenaLayout::find(std::string_view name) const {
 
 template <class S> Arena<S>::Arena(std::shared_ptr<const ArenaLayout> layout) : layout_(std::move(layout)) {
   const auto bytes = static_cast<std::size_t>(std::max<Index>(layout_->size(), 16)) * sizeof(S);
-  auto* block = static_cast<S*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
-  if (!block) throw std::bad_alloc();
-  data_ = std::shared_ptr<S[]>(block, [](S* p) { std::free(p); });
+  data_ = std::shared_ptr<S[]>(static_cast<S*>(allocate_large(bytes)), [bytes](S* p) { free_large(p, bytes); });
   set_zero();
 }
 

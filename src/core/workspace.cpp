@@ -1,8 +1,6 @@
 #include "glassformer/core/workspace.hpp"
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 namespace glassformer {
 
@@ -12,9 +10,7 @@ void* Workspace::take(std::size_t bytes) {
   if (chunk_ == chunks_.size()) {
     std::size_t size = std::max<std::size_t>(bytes, std::size_t{4} << 20);  // at least double what there is, so that a pass that grows allocates seldom
     for (const Chunk& c : chunks_) size = std::max(size, 2 * c.bytes);
-    auto* block = static_cast<std::byte*>(std::aligned_alloc(64, size));
-    if (!block) throw std::bad_alloc();
-    chunks_.push_back({{block, [](void* p) { std::free(p); }}, size});
+    chunks_.push_back({{static_cast<std::byte*>(allocate_large(size)), Free{size}}, size});
     used_ = 0;
   }
   void* result = chunks_[chunk_].data.get() + used_;

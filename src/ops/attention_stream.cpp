@@ -153,27 +153,78 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
   }
 }
 
+// Σ of a vector's lanes, by halves.
+template <class S> S lanes_sum(typename detail::TileVector<S>::Type v) {
+  S lane[kTileLanes<S>];
+  std::memcpy(lane, &v, 64);
+  for (Index half = kTileLanes<S> / 2; half > 0; half /= 2) {
+    for (Index l = 0; l < half; ++l) lane[l] += lane[l + half];
+  }
+  return lane[0];
+}
+
+// scores[j] = scale·q·k_j for R keys, `stride` apart; q [D]
+template <class S, int R> void key_dots(const S* q, Index D, const S* k, Index stride, S scale, S* scores) {
+  using Vec = typename detail::TileVector<S>::Type;
+  constexpr Index L = kTileLanes<S>;
+  Vec sum[R] = {};
+  Index d = 0;
+  for (; d + L <= D; d += L) {
+    Vec a, b;
+    std::memcpy(&a, q + d, 64);
+    for (int r = 0; r < R; ++r) std::memcpy(&b, k + r * stride + d, 64), sum[r] += a * b;
+  }
+  for (int r = 0; r < R; ++r) {
+    S total = lanes_sum<S>(sum[r]);
+    for (Index rest = d; rest < D; ++rest) total += q[rest] * k[r * stride + rest];
+    scores[r] = scale * total;
+  }
+}
+
+// z [V·L] = Σ_j p_j·v_j, in registers; v_j [≥ V·L], `stride` apart
+template <class S, int V> void weighted_rows(const S* p, Index n, const S* v, Index stride, S* z) {
+  using Vec = typename detail::TileVector<S>::Type;
+  constexpr Index L = kTileLanes<S>;
+  Vec sum[V] = {};
+  for (Index j = 0; j < n; ++j) {
+    for (int u = 0; u < V; ++u) {
+      Vec row;
+      std::memcpy(&row, v + j * stride + u * L, 64);
+      sum[u] += p[j] * row;
+    }
+  }
+  std::memcpy(z, sum, sizeof sum);
+}
+
 // Decoding: one query against keys as they lie in the cache, nothing packed.
 template <class S> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head) {
-  using Row = Eigen::Map<const Vector<S>>;
+  constexpr Index L = kTileLanes<S>;
   const Index U = s.keys, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
-  const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0;
+  const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0, n = U - begin;
   auto& scratch = thread_scratch<S>();
-  scratch.start(U + D + 64);
-  RowMap<S> p(scratch.take(U), U - begin);
-  const Row q(s.q.at(0, head), D);
+  scratch.start(U + round_up(D, L) + 64);
+  RowMap<S> p(scratch.take(n), n);
+  const S* q = s.q.at(0, head);
   const S scale = static_cast<S>(shape.scale), slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
-  for (Index j = begin; j < U; ++j) p(j - begin) = scale * q.dot(Row(s.k.at(j, kv), D)) - slope * static_cast<S>(U - 1 - j);
+  Index j = 0;
+  for (; j + 4 <= n; j += 4) key_dots<S, 4>(q, D, s.k.at(begin + j, kv), s.k.token_stride, scale, p.data() + j);
+  for (; j < n; ++j) key_dots<S, 1>(q, D, s.k.at(begin + j, kv), s.k.token_stride, scale, p.data() + j);
+  for (j = 0; slope != S(0) && j < n; ++j) p(j) -= slope * static_cast<S>(n - 1 - j);
   const S max = p.maxCoeff();
-  count_attention(2 * (U - begin) * D), count_pairs(p.data(), 1, U - begin, U);
+  count_attention(2 * n * D), count_pairs(p.data(), 1, n, U);
   p = (p - max).exp();
   const S sum = p.sum();
-  drop(shape, sequence, head, 0, 1, begin, U - begin, U, p.data(), U);
-  Eigen::Map<Vector<S>> z(scratch.take(D), D);  // aligned, wherever the row of the output lies
-  z.setZero();
-  for (Index j = begin; j < U; ++j) z += p(j - begin) * Row(s.v.at(j, kv), D);
-  z *= S(1) / sum;
-  std::copy_n(z.data(), D, s.z.at(0, head));
+  drop(shape, sequence, head, 0, 1, begin, n, U, p.data(), U);
+  S* z = scratch.take(round_up(D, L));
+  const S* v = s.v.at(begin, kv);
+  Index d = 0;
+  for (; d + 4 * L <= D; d += 4 * L) weighted_rows<S, 4>(p.data(), n, v + d, s.v.token_stride, z + d);
+  for (; d + L <= D; d += L) weighted_rows<S, 1>(p.data(), n, v + d, s.v.token_stride, z + d);
+  for (; d < D; ++d) {
+    z[d] = S(0);
+    for (j = 0; j < n; ++j) z[d] += p(j) * v[j * s.v.token_stride + d];
+  }
+  for (d = 0; d < D; ++d) s.z.at(0, head)[d] = z[d] / sum;
   if (s.logsumexp) s.logsumexp[head] = max + std::log(sum);
 }
 

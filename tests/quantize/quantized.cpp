@@ -16,7 +16,7 @@ namespace {
 
 constexpr QuantizedType kTypes[] = {QuantizedType::q8_0, QuantizedType::q4_0, QuantizedType::int4, QuantizedType::nf4};
 
-std::string hex(const std::vector<std::byte>& bytes) {
+std::string hex(std::span<const std::byte> bytes) {
   std::string text;
   for (const std::byte b : bytes) text += fmt::format("{:02x}", static_cast<int>(b));
   return text;

@@ -50,9 +50,10 @@ template <class S> class KvCache {
 
  private:
   struct Rows {                 // keys, or values: [layers, slots, G, T] rows; uninitialised, for no place is read before it is written
-    Vector<S> numbers;          // floating: D a row
-    Vector<std::int8_t> codes;  // int8: D a row
-    Vector<float> scales;       // int8: 1 a row
+    template <class T> using Numbers = std::vector<T, LargeAllocator<T>>;
+    Numbers<S> numbers;          // floating: D a row
+    Numbers<std::int8_t> codes;  // int8: D a row
+    Numbers<float> scales;       // int8: 1 a row
   };
   Index& length_of(Index slot);  // throws when there is no such slot
   Index row(Index layer, Index slot, Index head, Index place) const {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "glassformer/core/large_memory.hpp"
 #include "glassformer/core/matrix.hpp"
 
 namespace glassformer {
@@ -29,8 +30,12 @@ class Workspace {
   }
 
  private:
+  struct Free {
+    std::size_t bytes;
+    void operator()(std::byte* p) const { free_large(p, bytes); }
+  };
   struct Chunk {
-    std::unique_ptr<std::byte, void (*)(void*)> data;
+    std::unique_ptr<std::byte, Free> data;
     std::size_t bytes;
   };
   void* take(std::size_t bytes);

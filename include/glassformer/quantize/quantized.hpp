@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "glassformer/core/large_memory.hpp"
 #include "glassformer/core/matrix.hpp"
 #include "glassformer/core/parallel.hpp"
 #include "glassformer/core/require.hpp"
@@ -41,7 +42,7 @@ inline const std::array<float, 256>& dynamic_levels() { return detail::kDynamicL
 struct QuantizedMatrix {
   QuantizedType type = QuantizedType::q8_0;
   Index rows = 0, cols = 0;             // cols a multiple of block_length
-  std::vector<std::byte> blocks;        // row after row
+  std::vector<std::byte, LargeAllocator<std::byte>> blocks;  // row after row
   // nf4 only; block j of the matrix has absmax = dynamic_levels[absmax[j]]·group_maximum[j/256] + offset
   std::vector<std::uint8_t> absmax;     // [O·I/64]
   std::vector<float> group_maximum;     // [⌈O·I/64/256⌉]
