@@ -137,6 +137,10 @@ DecodeBench bench_decode(const Decoder<float>& model, const InferenceOptions& o)
   result.step_ms = 1e3 * result.seconds / static_cast<double>(o.tokens);
   result.read_gb_per_s = bytes / result.seconds / 1e9;
   result.share_of_memory_limit = median(shares);
+  Profile profile;
+  decode(o.tokens);
+  profile.stop();
+  result.operations = operation_times(profile, static_cast<double>(o.tokens));
   return result;
 }
 
@@ -161,6 +165,11 @@ PrefillBench bench_prefill(const Decoder<float>& model, const InferenceOptions& 
   result.tokens_per_s = N / best;
   result.median_tokens_per_s = N / median(seconds);
   result.gflops_per_s = 2 * (products + attention) / best / 1e9;
+  reader.forget();
+  Profile profile;
+  reader.read(prompt, false);
+  profile.stop();
+  result.operations = operation_times(profile, 1);
   result.fma_peak_gflops_per_s = fma_peak_gflops(o.exec.threads);
   return result;
 }

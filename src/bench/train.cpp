@@ -13,7 +13,7 @@ TrainBench bench_train(const ModelConfig& config, Index batch, Index steps, cons
   Decoder<float> model = make_decoder<float>(config);
   initialize(model, 1);
   TrainOptions options;
-  options.steps = steps + 1, options.batch = batch, options.warmup = 0, options.exec = exec;
+  options.steps = steps + 1 + steps, options.batch = batch, options.warmup = 0, options.exec = exec;
   Trainer<float> trainer(model, options);
   const ModelConfig& c = model.config;
   const BatchSource source = [&](Index step, Index) {
@@ -36,6 +36,11 @@ TrainBench bench_train(const ModelConfig& config, Index batch, Index steps, cons
   const double typical = median(seconds);
 
   TrainBench result;
+  const Index profiled = std::max<Index>(1, steps / 4);
+  Profile profile;
+  for (Index i = 0; i < profiled; ++i) trainer.step(source);
+  profile.stop();
+  result.operations = operation_times(profile, static_cast<double>(profiled));
   result.parameters = model.arena.layout().parameters();
   result.step_ms = typical * 1e3;
   const double tokens = static_cast<double>(batch * c.context);

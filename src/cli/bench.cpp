@@ -24,6 +24,16 @@ ModelConfig shape_of(const Options& o) {
   return resolved(c);
 }
 
+std::string operations_table(const std::vector<OperationTime>& operations) {
+  std::string out = "where the time goes\n";
+  for (const OperationTime& o : operations) out += fmt::format("  {:<18}{:>12.3f} ms {:>6.1f} %\n", o.name, o.ms, 100 * o.share);
+  return out;
+}
+
+void add_operations(JsonLine& json, const std::vector<OperationTime>& operations) {
+  for (const OperationTime& o : operations) json.push("operations", JsonLine().add("name", o.name).add("ms", o.ms).add("share", o.share));
+}
+
 int bench_command(Arguments arguments) {
   const std::vector<Command> commands = {
       {"train", "a training step", bench_train_command},

@@ -78,9 +78,10 @@ int bench_decode_command(Arguments arguments) {
       "share of the limit  {:>12.1f} %\n",
       subject.name, options.batch, options.batch > 1 ? "s" : "", options.tokens, options.exec.threads, b.tokens_per_s, options.repeats,
       b.median_tokens_per_s, b.step_ms, grouped(b.step_bytes), b.read_gb_per_s, b.memory_gb_per_s, 100 * b.share_of_memory_limit));
+  print_output(operations_table(b.operations));
   if (o.json()) {
-    json_of(o, subject)
-        .add("batch", options.batch)
+    JsonLine json = json_of(o, subject);
+    json.add("batch", options.batch)
         .add("tokens", options.tokens)
         .add("tokens_per_s", b.tokens_per_s)
         .add("median_tokens_per_s", b.median_tokens_per_s)
@@ -89,8 +90,9 @@ int bench_decode_command(Arguments arguments) {
         .add("step_bytes", b.step_bytes)
         .add("read_gb_per_s", b.read_gb_per_s)
         .add("memory_gb_per_s", b.memory_gb_per_s)
-        .add("share_of_memory_limit", b.share_of_memory_limit)
-        .print();
+        .add("share_of_memory_limit", b.share_of_memory_limit);
+    add_operations(json, b.operations);
+    json.print();
   }
   return 0;
 }
@@ -118,16 +120,18 @@ int bench_prefill_command(Arguments arguments) {
                   "matrix products by  {:>12}\n",
                   subject.name, options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms,
                   b.gflops_per_s, b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(), ops::multiply_backend()));
+  print_output(operations_table(b.operations));
   if (o.json()) {
-    json_of(o, subject)
-        .add("tokens", options.tokens)
+    JsonLine json = json_of(o, subject);
+    json.add("tokens", options.tokens)
         .add("tokens_per_s", b.tokens_per_s)
         .add("median_tokens_per_s", b.median_tokens_per_s)
         .add("prefill_ms", b.ms)
         .add("gflops_per_s", b.gflops_per_s)
         .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
-        .add("share_of_fma_peak", b.share_of_fma_peak())
-        .print();
+        .add("share_of_fma_peak", b.share_of_fma_peak());
+    add_operations(json, b.operations);
+    json.print();
   }
   return 0;
 }

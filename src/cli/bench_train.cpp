@@ -28,15 +28,17 @@ int bench_train_command(Arguments arguments) {
                   "matrix products by  {:>12}\n",
                   grouped(b.parameters), b.step_ms, b.tokens_per_s, b.gflops_per_s, b.fma_peak_gflops_per_s, o.exec().threads,
                   100 * b.share_of_fma_peak(), ops::multiply_backend()));
+  print_output(operations_table(b.operations));
   if (o.json()) {
-    JsonLine()
-        .add("parameters", b.parameters)
+    JsonLine json;
+    json.add("parameters", b.parameters)
         .add("step_ms", b.step_ms)
         .add("tokens_per_s", b.tokens_per_s)
         .add("gflops_per_s", b.gflops_per_s)
         .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
-        .add("share_of_fma_peak", b.share_of_fma_peak())
-        .print();
+        .add("share_of_fma_peak", b.share_of_fma_peak());
+    add_operations(json, b.operations);
+    json.print();
   }
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/activation.hpp"
 
@@ -35,6 +36,7 @@ template <class S> using Row = Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajo
 }  // namespace
 
 template <class S> void activation_forward(Activation kind, ConstMatrixRef<S> x, MatrixRef<S> y, const Exec& exec) {
+  const Timed timed(Operation::activation);
   require_shape("activation: y", y.rows(), y.cols(), x.rows(), x.cols());
   if (exec.kernels == Kernels::reference) return reference::activation_forward<S>(kind, x, y);
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
@@ -59,6 +61,7 @@ template <class S> void activation_forward(Activation kind, ConstMatrixRef<S> x,
 }
 
 template <class S> void activation_backward(Activation kind, ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixRef<S> dx, const Exec& exec) {
+  const Timed timed(Operation::activation);
   require_shape("activation: dy", dy.rows(), dy.cols(), x.rows(), x.cols());
   require_shape("activation: dx", dx.rows(), dx.cols(), x.rows(), x.cols());
   if (exec.kernels == Kernels::reference) return reference::activation_backward<S>(kind, x, dy, dx);
@@ -88,6 +91,7 @@ template <class S> void activation_backward(Activation kind, ConstMatrixRef<S> x
 }
 
 template <class S> void swiglu_forward(ConstMatrixRef<S> x, MatrixRef<S> y, const Exec& exec) {
+  const Timed timed(Operation::activation);
   const Index F = y.cols();
   require_shape("swiglu: x", x.rows(), x.cols(), y.rows(), 2 * F);
   if (exec.kernels == Kernels::reference) return reference::swiglu_forward<S>(x, y);
@@ -102,6 +106,7 @@ template <class S> void swiglu_forward(ConstMatrixRef<S> x, MatrixRef<S> y, cons
 }
 
 template <class S> void swiglu_backward(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixRef<S> dx, const Exec& exec) {
+  const Timed timed(Operation::activation);
   const Index F = dy.cols();
   require_shape("swiglu: x", x.rows(), x.cols(), dy.rows(), 2 * F);
   require_shape("swiglu: dx", dx.rows(), dx.cols(), x.rows(), x.cols());
@@ -119,6 +124,7 @@ template <class S> void swiglu_backward(ConstMatrixRef<S> x, ConstMatrixRef<S> d
 }
 
 template <class S> void dropout_apply(const Dropout& dropout, MatrixRef<S> x, const Exec& exec) {
+  const Timed timed(Operation::activation);
   if (dropout.rate <= 0) return;
   require(dropout.rate < 1, "dropout: expected a rate below 1, found {}", dropout.rate);
   const S keep = static_cast<S>(1 / (1 - dropout.rate));
@@ -130,6 +136,7 @@ template <class S> void dropout_apply(const Dropout& dropout, MatrixRef<S> x, co
 }
 
 template <class S> void add(ConstMatrixRef<S> x, MatrixRef<S> y, const Exec& exec) {
+  const Timed timed(Operation::activation);
   require_shape("add: y", y.rows(), y.cols(), x.rows(), x.cols());
   parallel_blocks(exec.threads, x.rows(), 64, [&](Index begin, Index end) { y.middleRows(begin, end - begin) += x.middleRows(begin, end - begin); });
 }

@@ -1,6 +1,7 @@
 // Checks, and the choice between the streaming kernel and the one that materialises scores.
 #include "glassformer/ops/attention_core.hpp"
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/attention.hpp"
 #include "ops/attention_stream.hpp"
@@ -34,6 +35,7 @@ template <class S> void count_reference(const AttentionShape& shape, std::span<c
 
 template <class S>
 void attention_core_forward(const AttentionShape& shape, std::span<const AttentionSequence<S>> sequences, const AttentionWatch<S>& watch, const Exec& exec) {
+  const Timed timed(Operation::attention);
   check(shape, sequences);
   if (watch || exec.kernels == Kernels::reference) return count_reference(shape, sequences, 2), reference::attention_core_forward<S>(shape, sequences, watch);
   stream_forward(shape, sequences, exec);
@@ -42,6 +44,7 @@ void attention_core_forward(const AttentionShape& shape, std::span<const Attenti
 template <class S>
 void attention_core_backward(const AttentionShape& shape, std::span<const AttentionSequence<S>> sequences, std::span<const AttentionGradients<S>> gradients,
                              const AttentionWatch<S>& watch, const Exec& exec) {
+  const Timed timed(Operation::attention);
   check(shape, sequences);
   require(sequences.size() == gradients.size(), "attention: {} sequences, gradients of {}", sequences.size(), gradients.size());
   if (watch || exec.kernels == Kernels::reference) {

@@ -1,6 +1,7 @@
 // Legend: N tokens (rows), I inputs, O outputs. Each product is cut into blocks fixed by its shape, never by the number of threads.
 #include "glassformer/ops/linear.hpp"
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/linear.hpp"
 #include "ops/counting.hpp"
@@ -64,6 +65,7 @@ template <class S> void multiply_tn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef
 }
 
 template <class S> void linear_forward(ConstMatrixRef<S> x, const Weight<S>& weight, MatrixView<S> bias, MatrixRef<S> y, const Exec& exec) {
+  const Timed timed(Operation::linear);
   if (bias) require_shape("linear: bias", bias.rows, bias.cols, 1, y.cols());
   require_shape("linear: weight", weight.rows(), weight.cols(), y.cols(), x.cols());
   if (weight.quantized) {
@@ -79,6 +81,7 @@ template <class S> void linear_forward(ConstMatrixRef<S> x, const Weight<S>& wei
 }
 
 template <class S> void linear_backward_input(ConstMatrixRef<S> dy, const Weight<S>& weight, MatrixRef<S> dx, const Exec& exec) {
+  const Timed timed(Operation::linear);
   require_shape("linear: weight", weight.rows(), weight.cols(), dy.cols(), dx.cols());
   if (weight.quantized) return quantized_multiply_nn<S>(dy, weight, dx, exec);
   multiply_nn<S>(1, dy, *weight, 0, dx, exec);  // forward was: y = x·Wᵀ
@@ -86,6 +89,7 @@ template <class S> void linear_backward_input(ConstMatrixRef<S> dy, const Weight
 
 template <class S>
 void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixView<S> dweight, MatrixView<S> dbias, const Exec& exec) {
+  const Timed timed(Operation::linear);
   require_shape("linear: dy", dy.rows(), dy.cols(), x.rows(), dy.cols());
   if (dweight) require_shape("linear: dweight", dweight.rows, dweight.cols, dy.cols(), x.cols());
   if (dbias) require_shape("linear: dbias", dbias.rows, dbias.cols, 1, dy.cols());

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/loss.hpp"
 
@@ -16,6 +17,7 @@ constexpr Index kRows = 8;  // rows a task
 }  // namespace
 
 template <class S> void softmax_forward(ConstMatrixRef<S> x, MatrixRef<S> y, const Exec& exec) {
+  const Timed timed(Operation::loss);
   require_shape("softmax: y", y.rows(), y.cols(), x.rows(), x.cols());
   if (exec.kernels == Kernels::reference) return reference::softmax_forward<S>(x, y);
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
@@ -28,6 +30,7 @@ template <class S> void softmax_forward(ConstMatrixRef<S> x, MatrixRef<S> y, con
 }
 
 template <class S> void softmax_backward(ConstMatrixRef<S> y, ConstMatrixRef<S> dy, MatrixRef<S> dx, const Exec& exec) {
+  const Timed timed(Operation::loss);
   require_shape("softmax: dy", dy.rows(), dy.cols(), y.rows(), y.cols());
   require_shape("softmax: dx", dx.rows(), dx.cols(), y.rows(), y.cols());
   if (exec.kernels == Kernels::reference) return reference::softmax_backward<S>(y, dy, dx);
@@ -41,6 +44,7 @@ template <class S> void softmax_backward(ConstMatrixRef<S> y, ConstMatrixRef<S> 
 
 template <class S>
 Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::span<double> losses, bool gradient, S scale, const Exec& exec) {
+  const Timed timed(Operation::loss);
   const Index N = logits.rows(), V = logits.cols();
   require(static_cast<Index>(targets.size()) == N && static_cast<Index>(losses.size()) == N, "cross_entropy: {} rows of logits, {} targets, {} losses", N,
           targets.size(), losses.size());
@@ -74,6 +78,7 @@ Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::sp
 }
 
 template <class S> void embedding_forward(const Weight<S>& table, std::span<const Token> ids, MatrixRef<S> y, const Exec& exec) {
+  const Timed timed(Operation::embedding);
   require_shape("embedding: y", y.rows(), y.cols(), static_cast<Index>(ids.size()), table.cols());
   for (const Token id : ids) require(id >= 0 && id < table.rows(), "embedding: expected an id in 0 … {}, found {}", table.rows() - 1, id);
   parallel_blocks(exec.threads, y.rows(), 64, [&](Index begin, Index end) {
@@ -89,6 +94,7 @@ template <class S> void embedding_forward(const Weight<S>& table, std::span<cons
 }
 
 template <class S> void embedding_backward(std::span<const Token> ids, ConstMatrixRef<S> dy, MatrixView<S> dtable, const Exec& exec) {
+  const Timed timed(Operation::embedding);
   require_shape("embedding: dy", dy.rows(), dy.cols(), static_cast<Index>(ids.size()), dtable.cols);
   for (const Token id : ids) require(id >= 0 && id < dtable.rows, "embedding: expected an id in 0 … {}, found {}", dtable.rows - 1, id);
   // Forward was: y_n = table[ids_n]. Two rows may have one id, so threads share columns, not rows.

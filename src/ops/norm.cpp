@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/norm.hpp"
 
@@ -22,6 +23,7 @@ template <class S> void check(ConstMatrixRef<S> x, MatrixView<S> gain, MatrixVie
 template <class S>
 void norm_forward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView<S> bias, S epsilon, MatrixRef<S> y, NormStatistics<S>& statistics,
                   const Exec& exec) {
+  const Timed timed(Operation::norm);
   check<S>(x, gain, bias, y.rows(), y.cols());
   if (exec.kernels == Kernels::reference) return reference::norm_forward<S>(kind, x, gain, bias, epsilon, y, statistics);
   const S C = static_cast<S>(x.cols());
@@ -49,6 +51,7 @@ void norm_forward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView
 template <class S>
 void norm_backward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, const NormStatistics<S>& statistics, ConstMatrixRef<S> dy, MatrixRef<S> dx,
                    MatrixView<S> dgain, MatrixView<S> dbias, const Exec& exec) {
+  const Timed timed(Operation::norm);
   check<S>(x, gain, dbias, dy.rows(), dy.cols());
   if (dgain) require_shape("norm: dgain", dgain.rows, dgain.cols, 1, x.cols());
   require_shape("norm: dx", dx.rows(), dx.cols(), x.rows(), x.cols());

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/linear.hpp"
 #include "glassformer/ops/reference/optimizer.hpp"
@@ -38,6 +39,7 @@ template <class S> double block_sum_of_squares(const S* x, Index n) {
 }  // namespace
 
 template <class S> void adamw_update(const AdamwStep& s, std::span<S> theta, std::span<const S> gradient, std::span<S> m, std::span<S> v, const Exec& exec) {
+  const Timed timed(Operation::optimizer);
   const auto n = static_cast<Index>(theta.size());
   require(gradient.size() == theta.size() && m.size() == theta.size() && v.size() == theta.size(), "adamw: {} parameters, {} gradients, {} and {} moments",
           theta.size(), gradient.size(), m.size(), v.size());
@@ -62,6 +64,7 @@ template <class S> void adamw_update(const AdamwStep& s, std::span<S> theta, std
 }
 
 template <class S> double sum_of_squares(std::span<const S> x, const Exec& exec) {
+  const Timed timed(Operation::optimizer);
   if (exec.kernels == Kernels::reference) return reference::sum_of_squares<S>(x);
   const auto n = static_cast<Index>(x.size());
   std::vector<double> parts(static_cast<std::size_t>((n + kBlock - 1) / kBlock));
@@ -98,6 +101,7 @@ template <class S> void newton_schulz(MatrixRef<S> x, int iterations, const Exec
 }
 
 template <class S> void muon_update(const MuonStep& s, MatrixView<S> theta, MatrixView<S> gradient, MatrixView<S> m, const Exec& exec) {
+  const Timed timed(Operation::optimizer);
   require_shape("muon: gradient", gradient.rows, gradient.cols, theta.rows, theta.cols);
   require_shape("muon: moment", m.rows, m.cols, theta.rows, theta.cols);
   if (exec.kernels == Kernels::reference) return reference::muon_update<S>(s, theta, gradient, m);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 
 namespace glassformer {
@@ -92,6 +93,7 @@ template <class S> RopeTable<S> rope_table(Index places, Index head_dim, double 
 
 template <class S>
 void rope_rotate(const RopeTable<S>& table, std::span<const Index> places, Index heads, bool transposed, MatrixRef<S> x, const Exec& exec) {
+  const Timed timed(Operation::position);
   const Index half = static_cast<Index>(table.frequencies.size());
   require_shape("rope_rotate", x.rows(), x.cols(), static_cast<Index>(places.size()), heads * 2 * half);
   for (const Index place : places) require(place >= 0, "rope_rotate: expected places of 0 and above, found {}", place);

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "glassformer/bench/operations.hpp"
 #include "glassformer/model/quantize.hpp"
 
 namespace glassformer {
@@ -26,13 +27,14 @@ struct DecodeBench {
   double seconds = 0;       // of the best repeat: options.tokens steps of B sequences
   double tokens_per_s = 0;  // of the best repeat, all sequences together
   double median_tokens_per_s = 0;
-  double step_ms = 0;                // of the best repeat: one token of each sequence
-  Index weight_bytes = 0;            // of the whole model
-  Index step_bytes = 0;              // read in a step, on average over the text
-  double read_gb_per_s = 0;          // of the best repeat
-  double memory_gb_per_s = 0;        // the most that was measured between the repeats
-  double share_of_memory_limit = 0;  // median over the repeats, each against the limit measured right before and after
-  std::vector<Token> ids;            // the first sequence's tokens, greedy
+  double step_ms = 0;                     // of the best repeat: one token of each sequence
+  Index weight_bytes = 0;                 // of the whole model
+  Index step_bytes = 0;                   // read in a step, on average over the text
+  double read_gb_per_s = 0;               // of the best repeat
+  double memory_gb_per_s = 0;             // the most that was measured between the repeats
+  double share_of_memory_limit = 0;       // median over the repeats, each against the limit measured right before and after
+  std::vector<Token> ids;                 // the first sequence's tokens, greedy
+  std::vector<OperationTime> operations;  // of a step, in a repeat of its own
 };
 // Decodes tokens 1 … options.tokens of B sequences greedily as `generate` does: one pass a step with exec.row_exact and a KV cache, the
 // head's logits, the largest. The tokenizer and the text's other costs are not in it. Throws std::invalid_argument for more tokens than the
@@ -45,6 +47,7 @@ struct PrefillBench {
   double median_tokens_per_s = 0;
   double gflops_per_s = 0;  // 2·(weights of the blocks)·tokens + 2·V·C for the last token's logits + attention without masked scores
   double fma_peak_gflops_per_s = 0;
+  std::vector<OperationTime> operations;  // of the prompt, in a repeat of its own
   double share_of_fma_peak() const { return gflops_per_s / fma_peak_gflops_per_s; }
 };
 // Reads a prompt of options.tokens in one pass into an empty cache, and computes the last token's logits. options.batch is not read.
