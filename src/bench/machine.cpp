@@ -1,13 +1,7 @@
 #include "glassformer/bench/machine.hpp"
 
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <numeric>
 #include <vector>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include "bench/timing.hpp"
 #include "glassformer/core/require.hpp"
@@ -75,43 +69,38 @@ double fma_peak_gflops(int threads, double seconds) {
   return rate;
 }
 
-double gemm_gflops(Index rows, Index columns, Index inner, int threads, double seconds) {
-  const Matrix<float> a = Matrix<float>::Constant(rows, inner, 0.5F), b = Matrix<float>::Constant(columns, inner, 0.25F);
-  Matrix<float> c(rows, columns);
+double gemm_gflops(Product product, Index rows, Index columns, Index inner, int threads, double seconds) {
+  const auto filled = [](Index r, Index c) { return Matrix<float>(Matrix<float>::Constant(r, c, 0.5F)); };
+  const Matrix<float> x = filled(rows, inner), w = filled(columns, inner), dy = filled(rows, columns);
+  Matrix<float> y(rows, columns), dx(rows, inner), dw = filled(columns, inner);
   Exec exec;
   exec.threads = threads;
   double best = 0;
   const auto start = Clock::now();
   do {
     const auto began = Clock::now();
-    ops::multiply_nt<float>(1, a, b, 0, c, exec);
+    if (product == Product::forward) ops::multiply_nt<float>(1, x, w, 0, y, exec);
+    if (product == Product::input) ops::multiply_nn<float>(1, dy, w, 0, dx, exec);
+    if (product == Product::parameters) ops::multiply_tn<float>(1, dy, x, 1, dw, exec);
     best = std::max(best, 2e-9 * static_cast<double>(rows * columns * inner) / seconds_since(began));
   } while (seconds_since(start) < seconds);
   return best;
 }
 
-void MemoryMeter::Free::operator()(void* p) const { std::free(p); }
-
-MemoryMeter::MemoryMeter(int threads, Index bytes) : threads_(threads), bytes_(bytes) {
-  constexpr std::size_t kHugePage = std::size_t{1} << 21;
+MemoryMeter::MemoryMeter(int threads, Index bytes) : threads_(threads) {
   require(threads > 0 && bytes > 0, "memory: expected threads and bytes above 0, found {} and {}", threads, bytes);
-  const auto size = (static_cast<std::size_t>(bytes) + kHugePage - 1) / kHugePage * kHugePage;
-  buffer_.reset(static_cast<std::byte*>(std::aligned_alloc(kHugePage, size)));
-  if (!buffer_) throw std::bad_alloc();
-#if defined(__linux__)
-  madvise(buffer_.get(), size, MADV_HUGEPAGE);  // fewer misses of address translation: the limit is the memory's. May be refused
-#endif
-  std::memset(buffer_.get(), 0, size);
+  buffer_.resize(static_cast<std::size_t>(bytes));
+  std::ranges::fill(buffer_, std::byte{0});  // or the system would have every page read be one and the same
 }
 
 double MemoryMeter::read_gb_per_s(int passes) const {
-  const Index stripes = bytes_ / kStripe / threads_;  // of one thread
+  const Index stripes = static_cast<Index>(buffer_.size()) / kStripe / threads_;  // of one thread
   std::vector<float> keep(static_cast<std::size_t>(threads_));
   double best = 0;
   for (int pass = 0; pass < passes; ++pass) {
     const auto start = Clock::now();
     parallel_for(threads_, threads_,
-                 [&](Index t) { keep[static_cast<std::size_t>(t)] += read_all(buffer_.get() + t * stripes * kStripe, stripes); });
+                 [&](Index t) { keep[static_cast<std::size_t>(t)] += read_all(buffer_.data() + t * stripes * kStripe, stripes); });
     best = std::max(best, 1e-9 * static_cast<double>(stripes * kStripe * threads_) / seconds_since(start));
   }
   require(std::accumulate(keep.begin(), keep.end(), 0.0F) == 0, "unreachable: keeps the sums alive");

@@ -1,6 +1,8 @@
 // bench: speed against this machine's measured limits.
 #include "cli/bench.hpp"
 
+#include "glassformer/ops/linear.hpp"
+
 namespace glassformer::cli {
 
 void declare_shape(Options& o, const ModelConfig& standard, const char* arch) {
@@ -24,6 +26,19 @@ ModelConfig shape_of(const Options& o) {
   return resolved(c);
 }
 
+ModelConfig llama_110m() {
+  ModelConfig c;
+  c.layers = 12, c.heads = 12, c.width = 768, c.hidden = 2048, c.context = 512, c.vocab = 32000;
+  c.position = Position::rope, c.norm = ops::Norm::rms, c.mlp = Mlp::swiglu, c.bias = false;
+  return c;
+}
+
+std::string kernels_line() {
+  return fmt::format("kernels             {:>12} for matrix products, {} for decoding\n", ops::multiply_backend(), ops::kernel_name());
+}
+
+void add_kernels(JsonLine& json) { json.add("matrix_products", ops::multiply_backend()).add("decode_kernels", ops::kernel_name()); }
+
 std::string operations_table(const std::vector<OperationTime>& operations) {
   std::string out = "where the time goes\n";
   for (const OperationTime& o : operations) out += fmt::format("  {:<18}{:>12.3f} ms {:>6.1f} %\n", o.name, o.ms, 100 * o.share);
@@ -36,10 +51,15 @@ void add_operations(JsonLine& json, const std::vector<OperationTime>& operations
 
 int bench_command(Arguments arguments) {
   const std::vector<Command> commands = {
+      {"all", "everything once: what `glassformer bench` alone does too", bench_all_command},
+      {"machine", "the limits: multiply-adds, a matrix product, reading memory", bench_machine_command},
+      {"matmul", "the matrix products of training, by shape", bench_matmul_command},
+      {"memory", "the peak of memory against the context", bench_memory_command},
       {"train", "a training step", bench_train_command},
       {"decode", "writing, token by token", bench_decode_command},
       {"prefill", "reading a prompt", bench_prefill_command},
   };
+  if (arguments.empty() || (arguments[0].starts_with("--") && arguments[0] != "--help")) return bench_all_command(arguments);
   return dispatch("glassformer bench", "Measures speed, and the machine's own limit in the same run.", commands, arguments);
 }
 

@@ -1,17 +1,13 @@
 // bench decode, bench prefill: a model of random weights writes, and reads.
 #include "cli/bench.hpp"
 #include "cli/terminal.hpp"
-#include "glassformer/bench/inference.hpp"
-#include "glassformer/ops/linear.hpp"
+#include "glassformer/io/gguf.hpp"
 
 namespace glassformer::cli {
 namespace {
 
-// The 110M Llama whose figures are known for llama.cpp and llama2.c.
 void declare_model(Options& o) {
-  ModelConfig standard;
-  standard.layers = 12, standard.heads = 12, standard.width = 768, standard.hidden = 2048, standard.context = 512, standard.vocab = 32000;
-  declare_shape(o, standard, "llama");
+  declare_shape(o, llama_110m(), "llama");
   o.choice("type", {"f32", "q8_0", "q4_0", "int4", "nf4"}, "format of the weights", "f32");
   o.choice("embedding-type", {"f32", "q8_0", "q4_0", "int4", "nf4"},
            "format of the token embedding and the head; that of --type unless given");
@@ -21,6 +17,8 @@ void declare_model(Options& o) {
 std::optional<QuantizedType> type_named(const std::string& name) {
   return name == "f32" ? std::nullopt : std::optional(checked(quantized_named(name)));
 }
+
+constexpr Index kIds = 257;  // of the tokenizer that goes with random weights: bytes and an end, no words
 
 struct Subject {
   QuantizeTypes types;
@@ -45,11 +43,34 @@ JsonLine json_of(const Options& o, const Subject& s) {
   JsonLine json;
   json.add("parameters", decoder_parameters(s.model))
       .add("type", std::string_view(o.text("type")))
-      .add("threads", static_cast<Index>(o.exec().threads));
+      .add("threads", static_cast<Index>(o.exec().threads))
+      .add("activations", std::string_view(o.text("activations")));
   return json;
 }
 
 }  // namespace
+
+void add_results(JsonLine& json, const DecodeBench& b) {
+  json.add("tokens_per_s", b.tokens_per_s)
+      .add("median_tokens_per_s", b.median_tokens_per_s)
+      .add("step_ms", b.step_ms)
+      .add("weight_bytes", b.weight_bytes)
+      .add("step_bytes", b.step_bytes)
+      .add("read_gb_per_s", b.read_gb_per_s)
+      .add("memory_gb_per_s", b.memory_gb_per_s)
+      .add("share_of_memory_limit", b.share_of_memory_limit);
+  add_operations(json, b.operations);
+}
+
+void add_results(JsonLine& json, const PrefillBench& b) {
+  json.add("tokens_per_s", b.tokens_per_s)
+      .add("median_tokens_per_s", b.median_tokens_per_s)
+      .add("prefill_ms", b.ms)
+      .add("gflops_per_s", b.gflops_per_s)
+      .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
+      .add("share_of_fma_peak", b.share_of_fma_peak());
+  add_operations(json, b.operations);
+}
 
 int bench_decode_command(Arguments arguments) {
   Options o("bench decode",
@@ -59,6 +80,7 @@ int bench_decode_command(Arguments arguments) {
   declare_model(o);
   o.integer("batch", 1, 1, "sequences at once, each with its own cache");
   o.integer("tokens", 200, 1, "tokens of each sequence");
+  o.path("write-gguf", "FILE", "also write the model that is timed, for llama.cpp: --arch llama in f32, q8_0 or q4_0");
   o.common(kThreads | kKernels | kActivations | kJson);
   o.example("glassformer bench decode --type q8_0 --batch 8");
   if (!o.parse(arguments)) return 0;
@@ -66,32 +88,29 @@ int bench_decode_command(Arguments arguments) {
       .batch = o.integer("batch"), .tokens = o.integer("tokens"), .repeats = o.integer("repeats"), .exec = o.exec()};
   require_usage(options.tokens <= o.integer("context"), "--tokens: expected at most --context {}, found {}", o.integer("context"),
                 options.tokens);
+  require_usage(!o.given("write-gguf") || o.integer("vocab") >= kIds, "--write-gguf: expected --vocab {} at least, found {}", kIds,
+                o.integer("vocab"));
   const Subject subject = make_subject(o);
+  if (o.given("write-gguf")) checked(save_gguf(o.text("write-gguf"), subject.model, train_bpe("", {.vocab_size = kIds})));
   const DecodeBench b = bench_decode(subject.model, options);
-  print_output(fmt::format(
-      "{}, {} sequence{} of {} tokens, {} threads\n"
-      "tokens              {:>12.1f} a second (median of {}: {:.1f})\n"
-      "step                {:>12.3f} ms\n"
-      "read in a step      {:>12} bytes, weights and cache\n"
-      "reads               {:>12.1f} GB/s\n"
-      "memory limit        {:>12.1f} GB/s\n"
-      "share of the limit  {:>12.1f} %\n",
-      subject.name, options.batch, options.batch > 1 ? "s" : "", options.tokens, options.exec.threads, b.tokens_per_s, options.repeats,
-      b.median_tokens_per_s, b.step_ms, grouped(b.step_bytes), b.read_gb_per_s, b.memory_gb_per_s, 100 * b.share_of_memory_limit));
+  print_output(
+      fmt::format("{}, {} sequence{} of {} tokens, {} threads\n"
+                  "tokens              {:>12.1f} a second (median of {}: {:.1f})\n"
+                  "step                {:>12.3f} ms\n"
+                  "read in a step      {:>12} bytes, weights and cache\n"
+                  "reads               {:>12.1f} GB/s\n"
+                  "memory limit        {:>12.1f} GB/s\n"
+                  "share of the limit  {:>12.1f} %\n"
+                  "{}",
+                  subject.name, options.batch, options.batch > 1 ? "s" : "", options.tokens, options.exec.threads, b.tokens_per_s,
+                  options.repeats, b.median_tokens_per_s, b.step_ms, grouped(b.step_bytes), b.read_gb_per_s, b.memory_gb_per_s,
+                  100 * b.share_of_memory_limit, kernels_line()));
   print_output(operations_table(b.operations));
   if (o.json()) {
     JsonLine json = json_of(o, subject);
-    json.add("batch", options.batch)
-        .add("tokens", options.tokens)
-        .add("tokens_per_s", b.tokens_per_s)
-        .add("median_tokens_per_s", b.median_tokens_per_s)
-        .add("step_ms", b.step_ms)
-        .add("weight_bytes", b.weight_bytes)
-        .add("step_bytes", b.step_bytes)
-        .add("read_gb_per_s", b.read_gb_per_s)
-        .add("memory_gb_per_s", b.memory_gb_per_s)
-        .add("share_of_memory_limit", b.share_of_memory_limit);
-    add_operations(json, b.operations);
+    json.add("batch", options.batch).add("tokens", options.tokens);
+    add_results(json, b);
+    add_kernels(json);
     json.print();
   }
   return 0;
@@ -117,20 +136,15 @@ int bench_prefill_command(Arguments arguments) {
                   "arithmetic          {:>12.1f} GFLOP/s\n"
                   "multiply-add peak   {:>12.1f} GFLOP/s\n"
                   "share of the peak   {:>12.1f} %\n"
-                  "matrix products by  {:>12}\n",
+                  "{}",
                   subject.name, options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms,
-                  b.gflops_per_s, b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(), ops::multiply_backend()));
+                  b.gflops_per_s, b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(), kernels_line()));
   print_output(operations_table(b.operations));
   if (o.json()) {
     JsonLine json = json_of(o, subject);
-    json.add("tokens", options.tokens)
-        .add("tokens_per_s", b.tokens_per_s)
-        .add("median_tokens_per_s", b.median_tokens_per_s)
-        .add("prefill_ms", b.ms)
-        .add("gflops_per_s", b.gflops_per_s)
-        .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
-        .add("share_of_fma_peak", b.share_of_fma_peak());
-    add_operations(json, b.operations);
+    json.add("tokens", options.tokens);
+    add_results(json, b);
+    add_kernels(json);
     json.print();
   }
   return 0;

@@ -1,10 +1,19 @@
 // bench train: a training step.
 #include "cli/bench.hpp"
 #include "cli/terminal.hpp"
-#include "glassformer/bench/train.hpp"
-#include "glassformer/ops/linear.hpp"
+#include "cli/training.hpp"
 
 namespace glassformer::cli {
+
+void add_results(JsonLine& json, const TrainBench& b) {
+  json.add("parameters", b.parameters)
+      .add("step_ms", b.step_ms)
+      .add("tokens_per_s", b.tokens_per_s)
+      .add("gflops_per_s", b.gflops_per_s)
+      .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
+      .add("share_of_fma_peak", b.share_of_fma_peak());
+  add_operations(json, b.operations);
+}
 
 int bench_train_command(Arguments arguments) {
   Options o("bench train", "Times whole training steps (forward, backward, clipping, AdamW) on random tokens.");
@@ -25,19 +34,15 @@ int bench_train_command(Arguments arguments) {
                   "arithmetic          {:>12.1f} GFLOP/s (masked scores counted, as the peers do)\n"
                   "multiply-add peak   {:>12.1f} GFLOP/s on {} threads\n"
                   "share of the peak   {:>12.1f} % (masked scores not counted)\n"
-                  "matrix products by  {:>12}\n",
+                  "{}",
                   grouped(b.parameters), b.step_ms, b.tokens_per_s, b.gflops_per_s, b.fma_peak_gflops_per_s, o.exec().threads,
-                  100 * b.share_of_fma_peak(), ops::multiply_backend()));
+                  100 * b.share_of_fma_peak(), kernels_line()));
   print_output(operations_table(b.operations));
   if (o.json()) {
     JsonLine json;
-    json.add("parameters", b.parameters)
-        .add("step_ms", b.step_ms)
-        .add("tokens_per_s", b.tokens_per_s)
-        .add("gflops_per_s", b.gflops_per_s)
-        .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
-        .add("share_of_fma_peak", b.share_of_fma_peak());
-    add_operations(json, b.operations);
+    add_results(json, b);
+    add_kernels(json);
+    if (const auto peak = peak_bytes()) json.add("peak_bytes", *peak);
     json.print();
   }
   return 0;

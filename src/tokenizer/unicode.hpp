@@ -23,8 +23,7 @@ CharClass char_class(std::int32_t code_point);
 const std::array<std::int32_t, 256>& byte_to_unicode();
 // The bytes in the order of their characters in the table: '!' first. Id i of GPT-2 (i < 256) is byte gpt2_byte_order()[i].
 const std::array<std::uint8_t, 256>& gpt2_byte_order();
-std::string bytes_to_visible(std::string_view bytes);
-// The inverse; nothing where a character is not in the table.
+// The inverse of bytes_to_visible (utf8.hpp); nothing where a character is not in the table.
 std::optional<std::string> visible_to_bytes(std::string_view visible);
 
 }  // namespace glassformer::tokenizer

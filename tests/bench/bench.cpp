@@ -34,7 +34,7 @@ double shares(const std::vector<OperationTime>& operations) {
 
 TEST_CASE("the limits of the machine are numbers above 0") {
   CHECK(fma_peak_gflops(2, 0.01) > 0);
-  CHECK(gemm_gflops(33, 17, 65, 2, 0.001) > 0);
+  for (const Product p : {Product::forward, Product::input, Product::parameters}) CHECK(gemm_gflops(p, 33, 17, 65, 2, 0.001) > 0);
   CHECK(MemoryMeter(2, 1 << 20).read_gb_per_s(1) > 0);
   CHECK_THROWS_AS(MemoryMeter(0, 1), std::invalid_argument);
 }

@@ -25,10 +25,28 @@ works bench decode $shape --tokens 9 --arch gpt2 --context 16 --json
 is step_bytes $(($(field weight_bytes) - 16 * 64 * 4 + 2560)) # one row of the position table
 works bench prefill $shape --tokens 9 --type nf4 --json
 json parameters type threads tokens tokens_per_s prefill_ms gflops_per_s fma_peak_gflops_per_s share_of_fma_peak
-works bench train --layers 1 --heads 2 --width 16 --context 16 --batch 2 --steps 2 --json
-json parameters step_ms tokens_per_s gflops_per_s fma_peak_gflops_per_s share_of_fma_peak
+works bench --quick --json
+json machine fma_peak_gflops_per_s gemm_gflops_per_s memory_gb_per_s train decode prefill operations share_of_memory_limit
+works bench machine --threads 1 --json
+is threads 1
+works bench matmul --seconds 0.001 --json
+json products layer tokens outputs inputs forward_gflops_per_s input_gflops_per_s parameters_gflops_per_s
 
-fails 2 "expected a command of train, decode" bench decod
+# Memory that grows by the square of the context would cost a token eight times as much at 4,096 as at 512
+works bench memory --json
+per_token=($(tail -n 1 out | grep -o '"bytes_per_token":[0-9]*' | cut -d: -f2))
+[ "${#per_token[@]}" -eq 4 ] && [ $((per_token[3] * 10)) -le $((per_token[1] * 12)) ] || fail "expected the bytes a token to stay, found ${per_token[*]}"
+
+file="--layers 1 --heads 2 --width 64 --hidden 64 --repeats 1 --threads 2 --tokens 2 --write-gguf m.gguf"
+works bench decode $file --vocab 300
+[ "$(head -c 4 m.gguf)" = GGUF ] || fail "expected a GGUF file"
+fails 2 "--write-gguf: expected --vocab 257 at least, found 256" bench decode $file --vocab 256
+fails 1 "m.gguf: expected matrices in f32, q8_0 or q4_0, found .* in nf4" bench decode $file --vocab 300 --type nf4
+fails 1 "m.gguf: expected a model of the family llama, found gpt2" bench decode $file --vocab 300 --arch gpt2
+works bench train --layers 1 --heads 2 --width 16 --context 16 --batch 2 --steps 2 --json
+json parameters step_ms tokens_per_s gflops_per_s fma_peak_gflops_per_s share_of_fma_peak peak_bytes operations
+
+fails 2 "expected a command of all, machine" bench decod
 fails 2 "--type: expected one of f32, q8_0" bench decode --type q5_0
 fails 2 "--tokens: expected at most --context 16, found 17" bench decode $shape --context 16 --tokens 17
 fails 2 "--tokens: expected at most --context 16, found 17" bench prefill $shape --context 16 --tokens 17

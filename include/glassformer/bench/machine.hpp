@@ -1,8 +1,9 @@
 // What this machine can do, measured: the limits that everything else is a share of. Timings drift from run to run, on shared machines by
 // half, so limits and what they limit are measured in turn in one run.
 #pragma once
-#include <memory>
+#include <vector>
 
+#include "glassformer/core/large_memory.hpp"
 #include "glassformer/core/parallel.hpp"
 
 namespace glassformer {
@@ -10,8 +11,14 @@ namespace glassformer {
 // Fused multiply-adds in registers on all threads at once, in GFLOP/s (two operations each): the most that any kernel could reach.
 double fma_peak_gflops(int threads, double seconds = 0.2);
 
-// ops::multiply_nt of [rows, inner] by [columns, inner]ᵀ in GFLOP/s, the best of as many as fit into `seconds`.
-double gemm_gflops(Index rows, Index columns, Index inner, int threads, double seconds = 0.2);
+// The three matrix products of a linear layer with `rows` tokens, `columns` outputs and `inner` inputs.
+enum class Product {
+  forward,    // y = x·Wᵀ    [rows, inner]·[columns, inner]ᵀ
+  input,      // dx = dy·W    [rows, columns]·[columns, inner]
+  parameters  // dW += dyᵀ·x  [rows, columns]ᵀ·[rows, inner]
+};
+// GFLOP/s of the engine's own product of matrices of this shape, the best of as many as fit into `seconds`.
+double gemm_gflops(Product, Index rows, Index columns, Index inner, int threads, double seconds = 0.2);
 
 // Reads a buffer much larger than any cache, on all threads at once: the memory limit of decoding, which reads every weight once a token.
 class MemoryMeter {
@@ -21,12 +28,8 @@ class MemoryMeter {
   double read_gb_per_s(int passes = 4) const;
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
   int threads_;
-  Index bytes_;
-  std::unique_ptr<std::byte, Free> buffer_;
+  std::vector<std::byte, LargeAllocator<std::byte>> buffer_;
 };
 
 }  // namespace glassformer

@@ -1,6 +1,7 @@
-// One character of UTF-8 at a time.
+// One character of UTF-8 at a time, and bytes as visible characters.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace glassformer::tokenizer {
@@ -11,5 +12,8 @@ struct CodePoint {
 };
 // The code point at the start of a text that is not empty.
 CodePoint code_point_at(std::string_view text);
+
+// Bytes as files of byte-level BPE spell them: each is one visible character (GPT-2's table).
+std::string bytes_to_visible(std::string_view bytes);
 
 }  // namespace glassformer::tokenizer
