@@ -40,7 +40,8 @@ class Regions {
   }
   void give_back(void* memory) noexcept {
     const std::scoped_lock lock(guard_);
-    const auto r = std::find_if(regions_.begin(), regions_.end(), [&](const Region& x) { return memory >= x.data && memory < x.data + kRegion; });
+    const auto r =
+        std::find_if(regions_.begin(), regions_.end(), [&](const Region& x) { return memory >= x.data && memory < x.data + kRegion; });
     if (--r->users > 0) return;
     std::free(r->data);
     regions_.erase(r);

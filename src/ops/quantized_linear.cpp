@@ -137,7 +137,7 @@ kernels::QuantizedInput quantized_input(ConstMatrixRef<float> x, const Exec& exe
         s[n * blocks + b] = quantize_row<float>({x.data() + n * x.outerStride() + b * 32, 32}, block);
         std::int32_t sum = 0;
         for (Index i = 0; i < 32; ++i) sum += block[i];
-        u[n * blocks + b] = -128 * sum;
+        u[n * blocks + b] = sum;
       }
     }
   };

@@ -71,7 +71,7 @@ struct Codes {
         std::int8_t* block = &codes(n, 32 * b);
         scales(n, b) = quantize_row<float>({&x(n, 32 * b), 32}, block);
         dequantize_row<float>(scales(n, b), block, {&numbers(n, 32 * b), 32});
-        sums(n, b) = -128 * Eigen::Map<Vector<std::int8_t>>(block, 32).cast<std::int32_t>().sum();
+        sums(n, b) = Eigen::Map<Vector<std::int8_t>>(block, 32).cast<std::int32_t>().sum();
       }
     }
   }

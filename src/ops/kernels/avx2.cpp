@@ -14,7 +14,7 @@ struct Avx2 {
     __m256 lower, upper;  // levels 0 … 7 and 8 … 15
   };
   static constexpr ptrdiff_t kLanes = 8;
-  static constexpr bool kUnsignedCodes = false;
+  static constexpr std::int32_t kOffset = 0;  // of q8_0's codes
   static Float zero() { return _mm256_setzero_ps(); }
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
@@ -58,8 +58,8 @@ struct Avx2 {
     return _mm256_insertf128_ps(set(half(p)), _mm_set1_ps(half(p + bytes)), 1);
   }
 
-  static void widen_halves(const std::uint16_t* halves, float* out) {
-    store(out, _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(halves))));
+  static Float widen_halves(const std::uint16_t* halves) {
+    return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(halves)));
   }
   // |w|·(x with w's sign): of unsigned by signed bytes, and 2·127·128 fits in 16 bits
   static Int dot4(Int acc, Int w, const std::int8_t* x) {
@@ -70,39 +70,34 @@ struct Avx2 {
   }
   static Int set_int(std::int32_t x) { return _mm256_set1_epi32(x); }
   static Int load_int(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
+  static void store_int(void* p, Int x) { _mm256_store_si256(static_cast<__m256i*>(p), x); }
   static Float to_float(Int x) { return _mm256_cvtepi32_ps(x); }
 
-  // Words of 8 rows, `stride` bytes apart, to columns: word c of row r goes to columns[c][r].
-  static void transpose8(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
-    __m256i row[8];
-    for (ptrdiff_t r = 0; r < 8; ++r) row[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + r * stride));
-    transpose(row, columns);
+  // Words of 8 rows, `stride` bytes apart: column[c] has word c of every row.
+  static void transpose8(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
+    transpose4x8(rows, stride, column), transpose4x8(rows + 16, stride, column + 4);
   }
-  // The same from q4_0: 16 bytes a row, low nibbles the first 16 codes, of 8 more than they stand for.
-  static void transpose4(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
-    __m256i row[8];
-    for (ptrdiff_t r = 0; r < 8; ++r) {
-      const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + r * stride));
-      const __m256i codes =
-          _mm256_and_si256(_mm256_inserti128_si256(_mm256_castsi128_si256(packed), _mm_srli_epi16(packed, 4), 1), _mm256_set1_epi8(15));
-      row[r] = _mm256_sub_epi8(codes, _mm256_set1_epi8(8));
-    }
-    transpose(row, columns);
+  // The same from q4_0, 16 bytes a row: low nibbles are the first 16 codes, each of 8 more than it stands for.
+  static void transpose4(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
+    const Int low = _mm256_set1_epi8(15);
+    Int packed[4];
+    transpose4x8(rows, stride, packed);
+    for (int c = 0; c < 4; ++c)
+      column[c] = _mm256_and_si256(packed[c], low), column[4 + c] = _mm256_and_si256(_mm256_srli_epi16(packed[c], 4), low);
   }
 
  private:
-  static void transpose(const __m256i* row, std::uint8_t* columns) {
-    __m256i a[8], b[8];
-    for (int r = 0; r < 8; r += 2) a[r] = _mm256_unpacklo_epi32(row[r], row[r + 1]), a[r + 1] = _mm256_unpackhi_epi32(row[r], row[r + 1]);
-    for (int r = 0; r < 8; r += 4) {
-      for (int k = 0; k < 2; ++k)
-        b[r + 2 * k] = _mm256_unpacklo_epi64(a[r + k], a[r + 2 + k]), b[r + 2 * k + 1] = _mm256_unpackhi_epi64(a[r + k], a[r + 2 + k]);
+  // Four words of each of 8 rows: column[c] has word c of every row.
+  static void transpose4x8(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
+    __m256i a[4];  // a[k]: rows k and 4 + k
+    for (ptrdiff_t k = 0; k < 4; ++k) {
+      const auto row = [&](ptrdiff_t q) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + (4 * q + k) * stride)); };
+      a[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(row(0)), row(1), 1);
     }
-    auto* out = reinterpret_cast<__m256i*>(columns);
-    for (int c = 0; c < 4; ++c) {  // b[c]: words c and c + 4 of rows 0 … 3, b[c + 4]: of rows 4 … 7
-      _mm256_store_si256(out + c, _mm256_permute2x128_si256(b[c], b[c + 4], 0x20));
-      _mm256_store_si256(out + c + 4, _mm256_permute2x128_si256(b[c], b[c + 4], 0x31));
-    }
+    const __m256i b0 = _mm256_unpacklo_epi32(a[0], a[1]), b1 = _mm256_unpackhi_epi32(a[0], a[1]);
+    const __m256i b2 = _mm256_unpacklo_epi32(a[2], a[3]), b3 = _mm256_unpackhi_epi32(a[2], a[3]);
+    column[0] = _mm256_unpacklo_epi64(b0, b2), column[1] = _mm256_unpackhi_epi64(b0, b2);
+    column[2] = _mm256_unpacklo_epi64(b1, b3), column[3] = _mm256_unpackhi_epi64(b1, b3);
   }
 };
 

@@ -12,7 +12,7 @@ struct Avx512 {
   using Int = __m512i;
   using Table = __m512;  // all 16 levels in one register
   static constexpr ptrdiff_t kLanes = 16;
-  static constexpr bool kUnsignedCodes = true;  // of W in integer products: VNNI multiplies unsigned by signed bytes
+  static constexpr std::int32_t kOffset = 128;  // of q8_0's codes: VNNI multiplies unsigned by signed bytes
   static Float zero() { return _mm512_setzero_ps(); }
   static Float set(float x) { return _mm512_set1_ps(x); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }
@@ -73,54 +73,42 @@ struct Avx512 {
     std::memcpy(&four, x, 4);
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
   }
-  static void widen_halves(const std::uint16_t* halves, float* out) {
-    store(out, _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(halves))));
+  static Float widen_halves(const std::uint16_t* halves) {
+    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(halves)));
   }
   static Int set_int(std::int32_t x) { return _mm512_set1_epi32(x); }
   static Int load_int(const void* p) { return _mm512_load_si512(p); }
+  static void store_int(void* p, Int x) { _mm512_store_si512(p, x); }
   static Float to_float(Int x) { return _mm512_cvtepi32_ps(x); }
 
-  // Words of 16 rows, `stride` bytes apart, to columns: word c of row r goes to columns[c][r], each byte as code + 128.
-  static void transpose8(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
-    __m512i pair[8];  // row r beside row r + 8
-    for (ptrdiff_t r = 0; r < 8; ++r) {
-      const auto row = [&](ptrdiff_t i) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + i * stride)); };
-      pair[r] = _mm512_inserti64x4(_mm512_castsi256_si512(row(r)), row(r + 8), 1);
-    }
-    transpose_pairs(pair, columns);
+  // Words of 16 rows, `stride` bytes apart: column[c] has word c of every row, each byte as code + 128.
+  static void transpose8(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
+    transpose4x16(rows, stride, column), transpose4x16(rows + 16, stride, column + 4);
+    for (int c = 0; c < 8; ++c) column[c] = _mm512_xor_si512(column[c], _mm512_set1_epi8(static_cast<char>(0x80)));
   }
-  // The same from q4_0: 16 bytes a row, low nibbles the first 16 codes, of 8 more than they stand for.
-  static void transpose4(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
-    const __m256i low = _mm256_set1_epi8(15);
-    __m512i pair[8];
-    for (ptrdiff_t r = 0; r < 8; ++r) {
-      const auto row = [&](ptrdiff_t i) {
-        const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + i * stride));
-        return _mm256_and_si256(_mm256_inserti128_si256(_mm256_castsi128_si256(packed), _mm_srli_epi16(packed, 4), 1), low);
-      };
-      const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(row(r)), row(r + 8), 1);
-      pair[r] = _mm512_add_epi8(both, _mm512_set1_epi8(-8));
-    }
-    transpose_pairs(pair, columns);
+  // The same from q4_0, 16 bytes a row: low nibbles are the first 16 codes, each of 8 more than it stands for.
+  static void transpose4(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
+    const Int low = _mm512_set1_epi8(15);
+    Int packed[4];
+    transpose4x16(rows, stride, packed);
+    for (int c = 0; c < 4; ++c)
+      column[c] = _mm512_and_si512(packed[c], low), column[4 + c] = _mm512_and_si512(_mm512_srli_epi16(packed[c], 4), low);
   }
 
  private:
-  static void transpose_pairs(const __m512i* pair, std::uint8_t* columns) {
-    // 8×8 words within each half: by words, by pairs of words, by quarters.
-    __m512i a[8], b[8];
-    for (int r = 0; r < 8; r += 2)
-      a[r] = _mm512_unpacklo_epi32(pair[r], pair[r + 1]), a[r + 1] = _mm512_unpackhi_epi32(pair[r], pair[r + 1]);
-    for (int r = 0; r < 8; r += 4) {
-      for (int k = 0; k < 2; ++k)
-        b[r + 2 * k] = _mm512_unpacklo_epi64(a[r + k], a[r + 2 + k]), b[r + 2 * k + 1] = _mm512_unpackhi_epi64(a[r + k], a[r + 2 + k]);
+  // Four words of each of 16 rows: column[c] has word c of every row.
+  static void transpose4x16(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
+    __m512i a[4];  // a[k]: rows k, 4 + k, 8 + k, 12 + k
+    for (ptrdiff_t k = 0; k < 4; ++k) {
+      const auto row = [&](ptrdiff_t q) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + (4 * q + k) * stride)); };
+      a[k] = _mm512_inserti32x4(_mm512_castsi128_si512(row(0)), row(1), 1);
+      a[k] = _mm512_inserti32x4(a[k], row(2), 2);
+      a[k] = _mm512_inserti32x4(a[k], row(3), 3);
     }
-    // b[c] holds words c and c + 4 of rows 0 … 3 (and 8 … 11), b[c + 4] those of rows 4 … 7 (and 12 … 15), a quarter each.
-    const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
-    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), second = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-    for (int c = 0; c < 4; ++c) {
-      _mm512_store_si512(columns + 64 * c, _mm512_xor_si512(_mm512_permutex2var_epi64(b[c], first, b[c + 4]), flip));
-      _mm512_store_si512(columns + 64 * (c + 4), _mm512_xor_si512(_mm512_permutex2var_epi64(b[c], second, b[c + 4]), flip));
-    }
+    const __m512i b0 = _mm512_unpacklo_epi32(a[0], a[1]), b1 = _mm512_unpackhi_epi32(a[0], a[1]);
+    const __m512i b2 = _mm512_unpacklo_epi32(a[2], a[3]), b3 = _mm512_unpackhi_epi32(a[2], a[3]);
+    column[0] = _mm512_unpacklo_epi64(b0, b2), column[1] = _mm512_unpackhi_epi64(b0, b2);
+    column[2] = _mm512_unpacklo_epi64(b1, b3), column[3] = _mm512_unpackhi_epi64(b1, b3);
   }
 };
 

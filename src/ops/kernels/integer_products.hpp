@@ -5,7 +5,7 @@
 #pragma once
 #include <cstring>
 
-#include "ops/kernels/kernels.hpp"
+#include "ops/kernels/row_products.hpp"
 
 namespace glassformer::ops::kernels {
 namespace {
@@ -18,36 +18,51 @@ ptrdiff_t integer_scratch(ptrdiff_t inputs) {
   return inputs / 32 * V::kLanes * (32 + 4 + 34) + 64;
 }
 
+// The codes of a block of L rows in registers, four columns each, and the rows' scales.
 template <class V>
-void pack_tile(Format format, const std::uint8_t* rows, ptrdiff_t row_bytes, ptrdiff_t blocks, std::uint8_t* codes, float* scales) {
-  constexpr ptrdiff_t L = V::kLanes;
-  const ptrdiff_t bytes = format == Format::q8_0 ? 34 : 18;
-  for (ptrdiff_t b = 0; b < blocks; ++b) {
-    const std::uint8_t* block = rows + b * bytes;
-    format == Format::q8_0 ? V::transpose8(block + 2, row_bytes, codes + b * 32 * L)
-                           : V::transpose4(block + 2, row_bytes, codes + b * 32 * L);
-    for (ptrdiff_t line = b * L * bytes / 64; line < (b + 1) * L * bytes / 64; ++line) __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(rows) + static_cast<std::uintptr_t>(L * row_bytes + 64 * line)), 0, 2);  // the next tile
-    alignas(64) std::uint16_t halves[L];
-    for (ptrdiff_t r = 0; r < L; ++r) std::memcpy(halves + r, block + r * row_bytes, 2);
-    V::widen_halves(halves, scales + b * L);
-  }
+inline typename V::Float tile_block(Format format, const std::uint8_t* block, ptrdiff_t row_bytes, typename V::Int* column) {
+  format == Format::q8_0 ? V::transpose8(block + 2, row_bytes, column) : V::transpose4(block + 2, row_bytes, column);
+  alignas(64) std::uint16_t halves[V::kLanes];
+  for (ptrdiff_t r = 0; r < V::kLanes; ++r) std::memcpy(halves + r, block + r * row_bytes, 2);
+  return V::widen_halves(halves);
 }
 
-// R tokens with one packed tile.
-template <class V, int R>
-inline void integer_tile(const QuantizedInput& x, ptrdiff_t n, ptrdiff_t blocks, const std::uint8_t* codes, const float* scales,
-                         float (*out)[V::kLanes]) {
+// A tile of L rows of W, for the first tokens and, where more follow, turned for them: codes [I/32][8][lane] words, scales [I/32][lane].
+template <class V>
+struct Tile {
+  Format format;
+  const std::uint8_t* rows;
+  ptrdiff_t row_bytes, blocks;
+  std::int32_t offset;  // what W's codes are more than they stand for
+  std::uint8_t* codes;
+  float* scales;
+};
+
+// R tokens from the n-th on with a tile; out [R][L].   kFirst: W as it lies, and `keep`: turn it for the others. Otherwise: as turned
+// before.
+template <class V, int R, bool kFirst>
+inline void integer_tile(const QuantizedInput& x, ptrdiff_t n, const Tile<V>& tile, bool keep, float (*out)[V::kLanes]) {
   constexpr ptrdiff_t L = V::kLanes;
+  const ptrdiff_t bytes = tile.format == Format::q8_0 ? 34 : 18, blocks = tile.blocks;
   typename V::Float sum[R];
   for (int r = 0; r < R; ++r) sum[r] = V::zero();
   for (ptrdiff_t b = 0; b < blocks; ++b) {
-    typename V::Int acc[R];
-    for (int r = 0; r < R; ++r) acc[r] = V::set_int(V::kUnsignedCodes ? x.sums[(n + r) * blocks + b] : 0);
-    for (ptrdiff_t c = 0; c < 8; ++c) {
-      const typename V::Int w = V::load_int(codes + (b * 8 + c) * 4 * L);
-      for (int r = 0; r < R; ++r) acc[r] = V::dot4(acc[r], w, x.codes + ((n + r) * blocks + b) * 32 + 4 * c);
+    typename V::Int column[8], acc[R];
+    typename V::Float scale;
+    if constexpr (kFirst) {
+      scale = tile_block<V>(tile.format, tile.rows + b * bytes, tile.row_bytes, column);
+      for (ptrdiff_t line = b * L * bytes / 64; line < (b + 1) * L * bytes / 64; ++line)
+        ask_ahead(tile.rows + 64 * line, L * tile.row_bytes);  // the next tile
+      for (ptrdiff_t c = 0; keep && c < 8; ++c) V::store_int(tile.codes + (b * 8 + c) * 4 * L, column[c]);
+      if (keep) V::store(tile.scales + b * L, scale);
+    } else {
+      for (ptrdiff_t c = 0; c < 8; ++c) column[c] = V::load_int(tile.codes + (b * 8 + c) * 4 * L);
+      scale = V::load(tile.scales + b * L);
     }
-    const typename V::Float scale = V::load(scales + b * L);
+    for (int r = 0; r < R; ++r) acc[r] = V::set_int(-tile.offset * x.sums[(n + r) * blocks + b]);
+    for (ptrdiff_t c = 0; c < 8; ++c) {
+      for (int r = 0; r < R; ++r) acc[r] = V::dot4(acc[r], column[c], x.codes + ((n + r) * blocks + b) * 32 + 4 * c);
+    }
     for (int r = 0; r < R; ++r) sum[r] = V::fma(V::to_float(acc[r]), V::mul(scale, V::set(x.scales[(n + r) * blocks + b])), sum[r]);
   }
   for (int r = 0; r < R; ++r) V::store(out[r], sum[r]);
@@ -57,28 +72,23 @@ template <class V>
 void integer_rows(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y) {
   constexpr ptrdiff_t L = V::kLanes;
   const ptrdiff_t blocks = w.cols / 32, row_bytes = tile_row_bytes(w);
-  auto* codes = static_cast<std::uint8_t*>(scratch);
-  auto* scales = reinterpret_cast<float*>(codes + blocks * 32 * L);
-  auto* copy = reinterpret_cast<std::uint8_t*>(scales + blocks * L);
+  Tile<V> tile{w.format, nullptr, row_bytes, blocks, w.format == Format::q8_0 ? V::kOffset : 8, static_cast<std::uint8_t*>(scratch),
+               nullptr};
+  tile.scales = reinterpret_cast<float*>(tile.codes + blocks * 32 * L);
+  auto* copy = reinterpret_cast<std::uint8_t*>(tile.scales + blocks * L);
   for (ptrdiff_t o = 0; o < w.rows; o += L) {
     const ptrdiff_t rows = w.rows - o < L ? w.rows - o : L;
-    const std::uint8_t* from = w.blocks + o * row_bytes;
+    tile.rows = w.blocks + o * row_bytes;
     if (rows < L) {  // the missing rows are zero
       std::memset(copy, 0, static_cast<std::size_t>(L * row_bytes));
-      std::memcpy(copy, from, static_cast<std::size_t>(rows * row_bytes));
-      from = copy;
+      std::memcpy(copy, tile.rows, static_cast<std::size_t>(rows * row_bytes));
+      tile.rows = copy;
     }
-    pack_tile<V>(w.format, from, row_bytes, blocks, codes, scales);
-    const auto group = [&]<int R>(ptrdiff_t n) {
+    in_groups(x.n, [&]<int R>(ptrdiff_t n) {
       alignas(64) float out[R][L];
-      integer_tile<V, R>(x, n, blocks, codes, scales, out);
+      n == 0 ? integer_tile<V, R, true>(x, n, tile, x.n > R, out) : integer_tile<V, R, false>(x, n, tile, false, out);
       for (int r = 0; r < R; ++r) std::memcpy(y.data + (n + r) * y.stride + o, out[r], static_cast<std::size_t>(rows) * sizeof(float));
-    };
-    ptrdiff_t n = 0;
-    for (; n + 8 <= x.n; n += 8) group.template operator()<8>(n);
-    if (n + 4 <= x.n) group.template operator()<4>(n), n += 4;
-    if (n + 2 <= x.n) group.template operator()<2>(n), n += 2;
-    if (n < x.n) group.template operator()<1>(n);
+    });
   }
 }
 

@@ -31,7 +31,7 @@ struct Output {  // y [N, O]
 struct QuantizedInput {
   const std::int8_t* codes;  // [N, I]
   const float* scales;       // [N, I/32]
-  const std::int32_t* sums;  // [N, I/32] −128·Σ codes of the block: W's codes are multiplied as code + 128
+  const std::int32_t* sums;  // [N, I/32] Σ codes of the block: what W's codes are more than they stand for is taken off again
   ptrdiff_t n;
 };
 

@@ -7,7 +7,7 @@ namespace {
 
 struct Portable {
   static constexpr ptrdiff_t kLanes = 8;
-  static constexpr bool kUnsignedCodes = false;
+  static constexpr std::int32_t kOffset = 0;  // of q8_0's codes
   typedef float Float __attribute__((vector_size(32)));
   typedef std::int32_t Int __attribute__((vector_size(32)));
   using Table = const float*;
@@ -69,8 +69,10 @@ struct Portable {
     return x;
   }
 
-  static void widen_halves(const std::uint16_t* halves, float* out) {
-    for (ptrdiff_t i = 0; i < kLanes; ++i) out[i] = half_of(halves[i]);
+  static Float widen_halves(const std::uint16_t* halves) {
+    Float x;
+    for (int i = 0; i < 8; ++i) x[i] = half_of(halves[i]);
+    return x;
   }
   static Int dot4(Int acc, Int w, const std::int8_t* x) {
     std::int8_t codes[32];
@@ -88,22 +90,21 @@ struct Portable {
   }
   static Float to_float(Int x) { return __builtin_convertvector(x, Float); }
 
-  // Words of 8 rows, `stride` bytes apart, to columns: word c of row r goes to columns[c][r].
-  static void transpose8(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
+  static void store_int(void* p, Int x) { std::memcpy(p, &x, sizeof x); }
+
+  // Words of 8 rows, `stride` bytes apart: column[c] has word c of every row.
+  static void transpose8(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
     for (ptrdiff_t c = 0; c < 8; ++c) {
-      for (ptrdiff_t r = 0; r < 8; ++r) std::memcpy(columns + 32 * c + 4 * r, rows + r * stride + 4 * c, 4);
+      for (ptrdiff_t r = 0; r < 8; ++r) std::memcpy(reinterpret_cast<std::uint8_t*>(column + c) + 4 * r, rows + r * stride + 4 * c, 4);
     }
   }
-  // The same from q4_0: 16 bytes a row, low nibbles the first 16 codes, of 8 more than they stand for.
-  static void transpose4(const std::uint8_t* rows, ptrdiff_t stride, std::uint8_t* columns) {
+  // The same from q4_0, 16 bytes a row: low nibbles are the first 16 codes, each of 8 more than it stands for.
+  static void transpose4(const std::uint8_t* rows, ptrdiff_t stride, Int* column) {
     std::uint8_t codes[8][32];
     for (ptrdiff_t r = 0; r < 8; ++r) {
-      for (ptrdiff_t i = 0; i < 16; ++i) {
-        codes[r][i] = static_cast<std::uint8_t>((rows[r * stride + i] & 15) - 8);
-        codes[r][i + 16] = static_cast<std::uint8_t>((rows[r * stride + i] >> 4) - 8);
-      }
+      for (ptrdiff_t i = 0; i < 16; ++i) codes[r][i] = rows[r * stride + i] & 15, codes[r][i + 16] = rows[r * stride + i] >> 4;
     }
-    transpose8(codes[0], 32, columns);
+    transpose8(codes[0], 32, column);
   }
 };
 

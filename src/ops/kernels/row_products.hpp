@@ -1,6 +1,7 @@
 // The loops, over a vector type V of one instruction set. Included by one source file for each; everything is in an unnamed namespace, or
 // the linker might take one file's instructions for another's.
 //   V::Float, V::Int, V::kLanes, load, set, zero, mul, fma(a, b, c) = a·b + c, sum, widen8 (int8 → numbers), load_dwords, shift, lookup
+#pragma once
 #include <cstring>
 
 #include "ops/kernels/kernels.hpp"
@@ -26,9 +27,13 @@ constexpr float kNf4[16] = {-1.0f,
                             1.0f};
 constexpr float kCentred[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
 
-// W is read once and from memory: asked for this many bytes ahead, its next rows included, a core gets half as much again as by itself (measured).
+// W is read once and from memory: asked for this many bytes ahead, its next rows included, a core gets half as much again as by itself
+// (measured).
 constexpr ptrdiff_t kAhead = 2048;
-inline void ask_ahead(const void* p) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + kAhead), 0, 3); }  // no address of ours, perhaps
+inline void ask_ahead(const void* p, ptrdiff_t ahead = kAhead) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(ahead)), 0,
+                     3);  // no address of ours, perhaps
+}
 
 inline ptrdiff_t up_to(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
 
