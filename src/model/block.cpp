@@ -19,10 +19,10 @@ void sub_layer_forward(const ModelConfig& c, const NormParams<S>& ln, const char
                        ops::NormStatistics<S>* statistics, const char* out_site, F&& f) {
   const Workspace::Frame frame(*pass.workspace);
   ops::NormStatistics<S> unsaved;
+  const MatrixView<S> keep = normed ? kept(pass, normed, x.rows(), x.cols()) : MatrixView<S>{};
   const MatrixView<S> h = kept(pass, read, x.rows(), x.cols()), a = pass.workspace->template matrix<S>(x.rows(), x.cols());
   if (c.placement == NormPlacement::pre) {
-    if (normed) *normed = x;
-    layer_norm<S>(c, ln, x, *h, statistics ? *statistics : unsaved, pass.exec);
+    layer_norm<S>(c, ln, x, *h, statistics ? *statistics : unsaved, pass.exec, keep);
     pass.visit(site, *h);
     f(*h, *a);
     pass.visit(out_site, *a);
@@ -32,8 +32,7 @@ void sub_layer_forward(const ModelConfig& c, const NormParams<S>& ln, const char
     f(*h, *a);
     pass.visit(out_site, *a);
     ops::add<S>(*a, x, pass.exec);
-    if (normed) *normed = x;
-    layer_norm<S>(c, ln, x, x, statistics ? *statistics : unsaved, pass.exec);
+    layer_norm<S>(c, ln, x, x, statistics ? *statistics : unsaved, pass.exec, keep);
     pass.visit(site, x);
   }
 }
@@ -46,13 +45,13 @@ void sub_layer_backward(const ModelConfig& c, const NormParams<S>& ln, const Pas
   if (c.placement == NormPlacement::pre) {  // forward was: x ← x + f(ln(x))
     pass.visit(out_site, dx);
     f(dx, *dh);
-    ops::norm_backward<S>(c.norm, normed, ln.gain, statistics, *dh, *dh, dln.gain, dln.bias, pass.exec);
+    ops::norm_backward<S>(c.norm, normed, ln.gain, statistics, *dh, dx, dln.gain, dln.bias, pass.exec, ops::Into::add);
   } else {  // forward was: x ← ln(x + f(x))
     ops::norm_backward<S>(c.norm, normed, ln.gain, statistics, dx, dx, dln.gain, dln.bias, pass.exec);
     pass.visit(out_site, dx);
     f(dx, *dh);
+    ops::add<S>(*dh, dx, pass.exec);
   }
-  ops::add<S>(*dh, dx, pass.exec);
 }
 
 }  // namespace

@@ -11,8 +11,9 @@ template <class S> void block_forward(const ModelConfig&, const BlockParams<S>&,
 template <class S> void block_backward(const ModelConfig&, const BlockParams<S>&, const Pass<S>&, const BlockSaved<S>&, MatrixRef<S> dx, BlockGrads<S>&);
 
 template <class S>
-void layer_norm(const ModelConfig& c, const NormParams<S>& p, ConstMatrixRef<S> x, MatrixRef<S> y, ops::NormStatistics<S>& statistics, const Exec& exec) {
-  ops::norm_forward<S>(c.norm, x, p.gain, p.bias, static_cast<S>(c.norm_epsilon), y, statistics, exec);
+void layer_norm(const ModelConfig& c, const NormParams<S>& p, ConstMatrixRef<S> x, MatrixRef<S> y, ops::NormStatistics<S>& statistics, const Exec& exec,
+                MatrixView<S> keep = {}) {
+  ops::norm_forward<S>(c.norm, x, p.gain, p.bias, static_cast<S>(c.norm_epsilon), y, statistics, exec, keep);
 }
 
 }  // namespace glassformer

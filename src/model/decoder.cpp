@@ -138,8 +138,9 @@ void decoder_forward(const Decoder<S>& m, const Pass<S>& given, std::span<const 
   pass.prefix.clear();
   if (m.ln_final.gain) {
     ops::NormStatistics<S> unsaved;
-    if (saved) saved->x = *x;
-    layer_norm<S>(m.config, m.ln_final, *x, hidden, saved ? saved->ln_final : unsaved, pass.exec);
+    if (saved) saved->x.resize((*x).rows(), (*x).cols());
+    const MatrixView<S> keep = saved ? MatrixView<S>{saved->x.data(), saved->x.rows(), saved->x.cols()} : MatrixView<S>{};
+    layer_norm<S>(m.config, m.ln_final, *x, hidden, saved ? saved->ln_final : unsaved, pass.exec, keep);
     pass.visit("ln_final.normalized", hidden);
   } else {
     hidden = *x;

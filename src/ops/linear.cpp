@@ -19,9 +19,10 @@ constexpr Index kBlockUnit = 16;  // block edges fall on the vector width of the
 
 Index block_length(Index length) { return std::max((length + kBlocks * kBlockUnit - 1) / (kBlocks * kBlockUnit) * kBlockUnit, 2 * kBlockUnit); }
 
-// Cuts c along its longer side, so that the shorter operand is read once a block and the longer one once in all.
-template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
-  if (g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g);
+// Cuts c along its longer side, so that the shorter operand is read once a block and the longer one once in all. finish(rows, columns of c, both as
+// begin and end) is called on each block while it is still in the cache.
+template <class S, class F> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec, F&& finish) {
+  if (g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g), finish(0, g.m, 0, g.n);
   const bool by_rows = g.m >= g.n;
   const Index length = by_rows ? g.m : g.n;
   parallel_blocks(exec.threads, length, block_length(length), [&](Index begin, Index end) {
@@ -37,7 +38,11 @@ template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
     }
     count_linear(part.m, part.n, part.k);
     gemm(part);
+    by_rows ? finish(begin, end, Index{0}, g.n) : finish(Index{0}, g.m, begin, end);
   });
+}
+template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
+  gemm_in_blocks(g, exec, [](Index, Index, Index, Index) {});
 }
 
 }  // namespace
@@ -72,8 +77,13 @@ template <class S> void linear_forward(ConstMatrixRef<S> x, const Weight<S>& wei
     quantized_multiply_nt<S>(x, weight, y, exec);
   } else if (exec.kernels == Kernels::reference) {
     return count_linear(y.rows(), y.cols(), x.cols()), reference::linear_forward<S>(x, weight.dense, bias, y);
+  } else if (exec.row_exact) {
+    row_dot<S>(1, x, *weight, 0, y, exec);
   } else {
-    multiply_nt<S>(1, x, *weight, 0, y, exec);
+    return gemm_in_blocks<S>({false, true, x.rows(), y.cols(), x.cols(), 1, x.data(), x.outerStride(), weight.dense.data, weight.dense.cols, 0, y.data(), y.outerStride()}, exec,
+                             [&](Index row, Index row_end, Index column, Index column_end) {
+                               if (bias) y.block(row, column, row_end - row, column_end - column).rowwise() += (*bias).row(0).segment(column, column_end - column);
+                             });
   }
   if (bias) {
     parallel_blocks(exec.threads, y.rows(), 64, [&](Index begin, Index end) { y.middleRows(begin, end - begin).rowwise() += (*bias).row(0); });

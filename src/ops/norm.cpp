@@ -22,9 +22,11 @@ template <class S> void check(ConstMatrixRef<S> x, MatrixView<S> gain, MatrixVie
 
 template <class S>
 void norm_forward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView<S> bias, S epsilon, MatrixRef<S> y, NormStatistics<S>& statistics,
-                  const Exec& exec) {
+                  const Exec& exec, MatrixView<S> keep) {
   const Timed timed(Operation::norm);
   check<S>(x, gain, bias, y.rows(), y.cols());
+  if (keep) require_shape("norm: keep", keep.rows, keep.cols, x.rows(), x.cols());
+  if (keep && exec.kernels == Kernels::reference) *keep = x;
   if (exec.kernels == Kernels::reference) return reference::norm_forward<S>(kind, x, gain, bias, epsilon, y, statistics);
   const S C = static_cast<S>(x.cols());
   statistics.mean.resize(x.rows());
@@ -35,6 +37,7 @@ void norm_forward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView
     Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor> row(x.cols());
     for (Index n = begin; n < end; ++n) {
       row = x.row(n).array();
+      if (keep) (*keep).row(n).array() = row;
       const S mean = kind == Norm::layer ? row.sum() / C : S(0);
       const S variance = (row - mean).square().sum() / C;
       const S inverse = S(1) / std::sqrt(variance + epsilon);
@@ -50,12 +53,17 @@ void norm_forward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView
 // With x̂ = (x − mean)·s and ĝ = dy ⊙ g:  dx = s·(ĝ − mean(ĝ) − x̂·mean(ĝ ⊙ x̂)); RMSNorm leaves out the first mean.
 template <class S>
 void norm_backward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, const NormStatistics<S>& statistics, ConstMatrixRef<S> dy, MatrixRef<S> dx,
-                   MatrixView<S> dgain, MatrixView<S> dbias, const Exec& exec) {
+                   MatrixView<S> dgain, MatrixView<S> dbias, const Exec& exec, Into into) {
   const Timed timed(Operation::norm);
   check<S>(x, gain, dbias, dy.rows(), dy.cols());
   if (dgain) require_shape("norm: dgain", dgain.rows, dgain.cols, 1, x.cols());
   require_shape("norm: dx", dx.rows(), dx.cols(), x.rows(), x.cols());
-  if (exec.kernels == Kernels::reference) return reference::norm_backward<S>(kind, x, gain, statistics, dy, dx, dgain, dbias);
+  if (exec.kernels == Kernels::reference) {
+    const Matrix<S> before = into == Into::add ? Matrix<S>(dx) : Matrix<S>();
+    reference::norm_backward<S>(kind, x, gain, statistics, dy, dx, dgain, dbias);
+    if (into == Into::add) dx += before;
+    return;
+  }
   const Index N = x.rows(), C = x.cols(), blocks = (N + kRows - 1) / kRows;
   // Gradients of gain and bias are summed over a block of rows, then over the blocks in order.
   Matrix<S> gain_parts(dgain ? blocks : 0, C), bias_parts(dbias ? blocks : 0, C);
@@ -72,7 +80,8 @@ void norm_backward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, const Nor
       scaled.array() = dy.row(n).array() * g;
       const S mean = kind == Norm::layer ? scaled.sum() / static_cast<S>(C) : S(0);
       const S along = scaled.dot(normalized) / static_cast<S>(C);
-      dx.row(n).array() = inverse * (scaled.array() - mean - normalized.array() * along);
+      scaled.array() = inverse * (scaled.array() - mean - normalized.array() * along);
+      into == Into::add ? void(dx.row(n) += scaled) : void(dx.row(n) = scaled);
     }
   });
   for (Index b = 0; b < blocks; ++b) {
@@ -81,9 +90,9 @@ void norm_backward(Norm kind, ConstMatrixRef<S> x, MatrixView<S> gain, const Nor
   }
 }
 
-template void norm_forward<float>(Norm, ConstMatrixRef<float>, MatrixView<float>, MatrixView<float>, float, MatrixRef<float>, NormStatistics<float>&, const Exec&);
-template void norm_backward<float>(Norm, ConstMatrixRef<float>, MatrixView<float>, const NormStatistics<float>&, ConstMatrixRef<float>, MatrixRef<float>, MatrixView<float>, MatrixView<float>, const Exec&);
-template void norm_forward<double>(Norm, ConstMatrixRef<double>, MatrixView<double>, MatrixView<double>, double, MatrixRef<double>, NormStatistics<double>&, const Exec&);
-template void norm_backward<double>(Norm, ConstMatrixRef<double>, MatrixView<double>, const NormStatistics<double>&, ConstMatrixRef<double>, MatrixRef<double>, MatrixView<double>, MatrixView<double>, const Exec&);
+template void norm_forward<float>(Norm, ConstMatrixRef<float>, MatrixView<float>, MatrixView<float>, float, MatrixRef<float>, NormStatistics<float>&, const Exec&, MatrixView<float>);
+template void norm_backward<float>(Norm, ConstMatrixRef<float>, MatrixView<float>, const NormStatistics<float>&, ConstMatrixRef<float>, MatrixRef<float>, MatrixView<float>, MatrixView<float>, const Exec&, Into);
+template void norm_forward<double>(Norm, ConstMatrixRef<double>, MatrixView<double>, MatrixView<double>, double, MatrixRef<double>, NormStatistics<double>&, const Exec&, MatrixView<double>);
+template void norm_backward<double>(Norm, ConstMatrixRef<double>, MatrixView<double>, const NormStatistics<double>&, ConstMatrixRef<double>, MatrixRef<double>, MatrixView<double>, MatrixView<double>, const Exec&, Into);
 
 }  // namespace glassformer::ops

@@ -51,6 +51,16 @@ TEST_CASE("norms: gradients against central differences; dx is assigned, dgain a
       Matrix<double> in_place = dy;  // dx may be dy, and both gradients may be absent
       ops::norm_backward<double>(kind, x, view(gain), statistics, in_place, in_place, {}, {}, exec);
       CHECK(same_bits(in_place, dx.value()));
+      const Matrix<double> before = dice.matrix<double>(N, C);  // added to what goes around the norm
+      Block<double> sum(before);
+      ops::norm_backward<double>(kind, x, view(gain), statistics, dy, *sum, {}, {}, exec, ops::Into::add);
+      CHECK(relative_error(sum.value(), before + dx.value()) < 1e-14);
+      CHECK((sum.frame_intact() && dx.frame_intact()));
+      ops::norm_forward<double>(kind, x, view(gain), view(bias), 1e-5, y, statistics, exec);
+      Matrix<double> x_again = x, copy(N, C);  // kept before y, which may be x, is written
+      ops::norm_forward<double>(kind, x_again, view(gain), view(bias), 1e-5, x_again, statistics, exec, view(copy));
+      CHECK(same_bits(copy, x));
+      CHECK(same_bits(x_again, y));
     }
   }
 }

@@ -14,13 +14,17 @@ template <class S> struct NormStatistics {
   Vector<S> inverse_deviation;   // [N], 1/√(var + ε) or 1/√(mean(x²) + ε)
 };
 
-// x, y [N, C]; gain [1, C]; bias [1, C] or absent. y may be x.
+// x, y [N, C]; gain [1, C]; bias [1, C] or absent. y may be x. `keep`, where it is not null, gets a copy of x [N, C], which the backward pass reads:
+// on the way, while each row is at hand.
 template <class S>
-void norm_forward(Norm, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView<S> bias, S epsilon, MatrixRef<S> y, NormStatistics<S>& statistics, const Exec&);
+void norm_forward(Norm, ConstMatrixRef<S> x, MatrixView<S> gain, MatrixView<S> bias, S epsilon, MatrixRef<S> y, NormStatistics<S>& statistics, const Exec&,
+                  MatrixView<S> keep = {});
 
-// dx is assigned (dx may be dy); dgain and dbias accumulate and may be absent (frozen, or no bias).
+// What happens to dx: assigned, or added to, as where a residual connection goes around the norm.
+enum class Into { assign, add };
+// dx [N, C] (which may be dy where it is assigned); dgain and dbias accumulate and may be absent (frozen, or no bias).
 template <class S>
 void norm_backward(Norm, ConstMatrixRef<S> x, MatrixView<S> gain, const NormStatistics<S>& statistics, ConstMatrixRef<S> dy, MatrixRef<S> dx,
-                   MatrixView<S> dgain, MatrixView<S> dbias, const Exec&);
+                   MatrixView<S> dgain, MatrixView<S> dbias, const Exec&, Into into = Into::assign);
 
 }  // namespace glassformer::ops
