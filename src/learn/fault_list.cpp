@@ -415,11 +415,11 @@ std::vector<Fault> use_faults() {
        "how often it was drawn, of 2000",
        {"The model is fine: its loss and its greedy text are.", "Compare how often the likeliest letter comes with how often it should.",
         "trace logits of the sampler: which letters did it forbid (−∞)?"},
-       "Top-p keeps the smallest set of the most probable tokens whose mass reaches p. Sorted the wrong way round the same loop keeps the "
+       "Top-p keeps the smallest set of the most probable tokens whose mass reaches p. Counted from the wrong end the same loop keeps the "
        "least probable ones and "
        "drops the head: with a sure model, all that made sense.",
        "src/sample/filters.cpp",
-       "mass < top_p * total; ++kept) mass += std::exp(first[kept].z);",
+       "while (before + bins_[border] < target && border + 1 < bins_.size()) before += bins_[border++];",
        "tests/sample/filters.cpp",
        "each filter by hand",
        {"top-p", "top_p", "top p", "nucleus"}},
@@ -435,7 +435,7 @@ std::vector<Fault> use_faults() {
        "The logits were divided by τ = 0.5 before they were handed to the sampler, which divides by τ once more: in effect τ² = 0.25. At τ "
        "= 1 nobody notices.",
        "src/sample/filters.cpp",
-       "shift_and_divide(candidates, greedy ? 1 : options.temperature);",
+       "shift_and_divide(greedy ? 1 : options_.temperature);",
        "tests/sample/filters.cpp",
        "draws follow the distribution: chi-squared of 20,000, and 1.1 times the temperature is told apart",
        {"temperature"}},

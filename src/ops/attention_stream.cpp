@@ -196,17 +196,28 @@ template <class S, int V> void weighted_rows(const S* p, Index n, const S* v, In
   std::memcpy(z, sum, sizeof sum);
 }
 
-// Decoding: one query against keys as they lie in the cache, nothing packed.
-template <class S> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head) {
+// A head so narrow that a vector is wider (stories260K): the same of one key and of all values.
+constexpr int kNarrow = 8;
+template <class S> using Narrow = Eigen::Matrix<S, 1, kNarrow>;
+template <class S> S narrow_dot(const S* q, const S* k) { return Eigen::Map<const Narrow<S>>(q).dot(Eigen::Map<const Narrow<S>>(k)); }
+template <class S> void narrow_rows(const S* p, Index n, const S* v, Index stride, S* z) {
+  Narrow<S> sum = Narrow<S>::Zero();
+  for (Index j = 0; j < n; ++j) sum += p[j] * Eigen::Map<const Narrow<S>>(v + j * stride);
+  Eigen::Map<Narrow<S>>{z} = sum;
+}
+
+// Decoding: one query against keys as they lie in the cache, nothing packed. Its bits do not depend on the queries beside it.
+template <class S> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head, Index query) {
   constexpr Index L = kTileLanes<S>;
-  const Index U = s.keys, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
+  const Index place = s.keys - s.queries + query, U = place + 1, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
   const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0, n = U - begin;
   auto& scratch = thread_scratch<S>();
   scratch.start(U + round_up(D, L) + 64);
   RowMap<S> p(scratch.take(n), n);
-  const S* q = s.q.at(0, head);
+  const S* q = s.q.at(query, head);
   const S scale = static_cast<S>(shape.scale), slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
   Index j = 0;
+  for (; D == kNarrow && j < n; ++j) p(j) = scale * narrow_dot(q, s.k.at(begin + j, kv));
   for (; j + 4 <= n; j += 4) key_dots<S, 4>(q, D, s.k.at(begin + j, kv), s.k.token_stride, scale, p.data() + j);
   for (; j < n; ++j) key_dots<S, 1>(q, D, s.k.at(begin + j, kv), s.k.token_stride, scale, p.data() + j);
   for (j = 0; slope != S(0) && j < n; ++j) p(j) -= slope * static_cast<S>(n - 1 - j);
@@ -214,18 +225,19 @@ template <class S> void forward_one_query(const AttentionShape& shape, const Att
   count_attention(2 * n * D), count_pairs(p.data(), 1, n, U);
   p = (p - max).exp();
   const S sum = p.sum();
-  drop(shape, sequence, head, 0, 1, begin, n, U, p.data(), U);
+  drop(shape, sequence, head, query, 1, begin, n, s.keys, p.data(), U);
   S* z = scratch.take(round_up(D, L));
   const S* v = s.v.at(begin, kv);
   Index d = 0;
+  if (D == kNarrow) narrow_rows(p.data(), n, v, s.v.token_stride, z), d = D;
   for (; d + 4 * L <= D; d += 4 * L) weighted_rows<S, 4>(p.data(), n, v + d, s.v.token_stride, z + d);
   for (; d + L <= D; d += L) weighted_rows<S, 1>(p.data(), n, v + d, s.v.token_stride, z + d);
   for (; d < D; ++d) {
     z[d] = S(0);
     for (j = 0; j < n; ++j) z[d] += p(j) * v[j * s.v.token_stride + d];
   }
-  for (d = 0; d < D; ++d) s.z.at(0, head)[d] = z[d] / sum;
-  if (s.logsumexp) s.logsumexp[head] = max + std::log(sum);
+  for (d = 0; d < D; ++d) s.z.at(query, head)[d] = z[d] / sum;
+  if (s.logsumexp) s.logsumexp[head * s.queries + query] = max + std::log(sum);
 }
 
 // One sequence and key-value head: dk and dv sum over the query heads that read it, in order.
@@ -295,8 +307,9 @@ template <class S> void stream_forward(const AttentionShape& shape, std::span<co
   parallel_for(work < 16384 ? 1 : exec.threads, tasks, [&](Index task) {
     const Index sequence = task / shape.heads, head = task % shape.heads;
     const auto& s = sequences[static_cast<std::size_t>(sequence)];
-    if (s.queries == 1) return forward_one_query(shape, s, sequence, head);
-    if (s.queries > 0) forward_head(shape, s, sequence, head);
+    const bool one_by_one = s.queries == 1 || (exec.row_exact && shape.causal);
+    for (Index query = 0; one_by_one && query < s.queries; ++query) forward_one_query(shape, s, sequence, head, query);
+    if (!one_by_one && s.queries > 0) forward_head(shape, s, sequence, head);
   });
 }
 

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <optional>
 
 #include "glassformer/model/adapter.hpp"
 #include "glassformer/sample/prompt.hpp"
+#include "sample/draft.hpp"
+#include "sample/reader.hpp"
 
 namespace glassformer {
 namespace {
@@ -15,18 +16,20 @@ double now_ms() { return std::chrono::duration<double, std::milli>(std::chrono::
 
 // One text in the making.
 struct Sequence {
-  std::span<const Token> soft;  // the soft prompt's ids, or none: read where `begin` is read, and no part of the text
-  std::vector<Token> ids;       // prompt, then what was drawn
-  Index begin = 0;              // the window that is read again starts here (learned places, or no cache)
-  Index read = 0;               // ids before this are in the cache
-  Matrix<float> logits;         // [1, V] after the last token
+  std::vector<Token> ids;               // prompt, then what was drawn
+  Vector<float> alone;                  // [V] logits of a pass of its own
+  std::span<const float> logits;        // [V] after the last token: those, or a row of the last pass of several
+  std::optional<Distribution> instead;  // what the next token is drawn from, when a draft of it was not taken
+  RandomStream random;
   bool live = true;
   TextStream stream;
   Generation out;
 
   Index size() const { return static_cast<Index>(ids.size()); }
+  Index drawn() const { return static_cast<Index>(out.ids.size()); }
   void note(std::string sentence) {
-    if (std::find(out.notes.begin(), out.notes.end(), sentence) == out.notes.end()) out.notes.push_back(std::move(sentence));
+    if (sentence.empty() || std::find(out.notes.begin(), out.notes.end(), sentence) != out.notes.end()) return;
+    out.notes.push_back(std::move(sentence));
   }
   void finish(const char* why) {
     live = false;
@@ -36,13 +39,26 @@ struct Sequence {
   }
 };
 
-void check(const Decoder<float>& model, const GenerateOptions& o, Index prompts) {
+void check_draft(const Tokenizer& tokenizer, const GenerateOptions& o) {
+  require(o.draft_tokens > 0, "draft-tokens: expected 1 or more, found {}", o.draft_tokens);
+  require(o.use_cache, "draft: expected the KV cache, from which a token that was not taken is cut off again");
+  require(o.draft->config.causal, "draft: expected a causal model");
+  require(o.draft->config.context > o.draft->prompt.rows,
+          "draft: expected a context of more than the {} tokens of its soft prompt, found {}", o.draft->prompt.rows,
+          o.draft->config.context);
+  require(tokenizer.vocab_size() <= o.draft->config.vocab,
+          "draft: the tokenizer has {} tokens and the model that drafts {}: they do not belong together", tokenizer.vocab_size(),
+          o.draft->config.vocab);
+}
+
+void check(const Decoder<float>& model, const Tokenizer& tokenizer, const GenerateOptions& o, Index prompts) {
   validate(o.sampling);
   require(o.max_tokens >= 0, "max-tokens: expected 0 or more, found {}", o.max_tokens);
   require(o.sinks >= 0, "sinks: expected 0 or more, found {}", o.sinks);
   require(model.config.causal, "generate: expected a causal model: one that sees later tokens cannot write them");
   require(model.config.context > model.prompt.rows, "generate: expected a context of more than the {} tokens of the soft prompt, found {}",
           model.prompt.rows, model.config.context);
+  if (o.draft) check_draft(tokenizer, o);
   if (o.mix.size() == 0) return;
   require_shape("mix", o.mix.rows(), o.mix.cols(), prompts, model.adapters);
   require(o.mix.allFinite(), "mix: expected weights that are finite numbers");
@@ -53,230 +69,206 @@ void check(const Decoder<float>& model, const GenerateOptions& o, Index prompts)
   }
 }
 
+ReaderOptions reader_options(const GenerateOptions& o) {
+  return {.max_tokens = o.max_tokens,
+          .past_context = o.past_context,
+          .cache_kind = o.cache_kind,
+          .sinks = o.sinks,
+          .mix = {o.mix.data(), o.mix.rows(), o.mix.cols()},
+          .exec = o.exec,
+          .trace = o.trace};
+}
+// The model that drafts has its own context, and no adapters of the other.
+ReaderOptions draft_reader_options(const GenerateOptions& o) {
+  return {.max_tokens = o.max_tokens, .cache_kind = o.cache_kind, .sinks = o.sinks, .exec = o.exec};
+}
+
 class Generator {
  public:
-  Generator(const Decoder<float>& model, const Tokenizer& tokenizer, const GenerateOptions& options, Index prompts)
+  Generator(const Decoder<float>& model, const Tokenizer& tokenizer, const GenerateOptions& options)
       : model_(model),
         tokenizer_(tokenizer),
         options_(options),
         random_(RandomStream{options.seed}.at("sample")),
-        context_(model.config.context) {
-    check(model, options, prompts);
-    soft_ = soft_prompt_ids(model);
-    sinks_ = model.prompt.rows + std::min(options.sinks, (context_ - model.prompt.rows) / 2);
-    bos_ = start_token(model.config, tokenizer);
-    eos_ = model.config.eos >= 0 ? std::optional(model.config.eos) : tokenizer.eos();
+        known_(static_cast<std::size_t>(std::min(model.config.vocab, tokenizer.vocab_size()))),
+        bos_(start_token(model.config, tokenizer)),
+        eos_(model.config.eos >= 0 ? std::optional(model.config.eos) : tokenizer.eos()),
+        drops_space_after_(tokenizer.bos()),
+        sampler_(options.sampling),
+        reader_(model, reader_options(options)) {
+    if (options.draft) drafter_.emplace(*options.draft, draft_reader_options(options), options.sampling, known_);
   }
 
   void add(std::string_view prompt, std::function<void(std::string_view)> on_text);
   std::vector<Generation> run();
 
  private:
-  bool reads_again() const { return model_.config.position == Position::learned || model_.config.position == Position::sinusoidal; }
-  void make_cache_for_all();
-  bool make_room(Index s);
-  void choose(Index s);
-  void read_alone(Index s);
-  void read_together(const std::vector<Index>& sequences);
-  Matrix<float> pass(std::span<const Token> ids, std::span<const Index> starts, std::span<const Index> numbers, const Exec& exec);
-  Matrix<float> head(std::span<const Index> numbers, ConstMatrixRef<float> hidden);
-  Matrix<float> mix_of(std::span<const Index> numbers) const;
   Sequence& at(Index s) { return sequences_[static_cast<std::size_t>(s)]; }
+  void prefill(Index number);
+  bool make_room(Index number);
+  void choose(Index number);
+  void write(Sequence&, Token);
+  void draft(const std::vector<Index>& numbers);
+  void read_together(const std::vector<Index>& numbers);
+  Index take_drafts(Index number, Index count, ConstMatrixRef<float> logits);
 
   const Decoder<float>& model_;
   const Tokenizer& tokenizer_;
   const GenerateOptions& options_;
   RandomStream random_;
-  Index context_, sinks_ = 0;
-  std::optional<Token> bos_, eos_;
-  std::vector<Token> soft_;  // virtual ids of the soft prompt
+  std::size_t known_;  // tokens that the tokenizer has
+  std::optional<Token> bos_, eos_, drops_space_after_;
+  Sampler sampler_;
+  Reader reader_;
+  std::optional<Drafter> drafter_;
   std::vector<Sequence> sequences_;
-  std::optional<KvCache<float>> cache_;  // slot s belongs to sequence s
-  Workspace workspace_;
+  std::vector<Drafter::Task> tasks_;  // of this step: one for each of `texts_`, without a drafter none
+  std::vector<Reader::Text> texts_;
 };
 
 void Generator::add(std::string_view prompt, std::function<void(std::string_view)> on_text) {
-  const Index number = static_cast<Index>(sequences_.size());
-  const bool softly = model_.prompt && (options_.mix.size() == 0 || options_.mix(number, soft_prompt_adapter(model_)) != 0);
-  Sequence s{.soft = softly ? std::span<const Token>(soft_) : std::span<const Token>(),
-             .ids = {},
+  Sequence s{.ids = {},
+             .alone = {},
              .logits = {},
+             .instead = {},
+             .random = random_.at(options_.first_sequence + static_cast<std::uint64_t>(sequences_.size())),
              .stream = TextStream(options_.stop, std::move(on_text)),
              .out = {}};
   Prompt read = read_prompt(model_.config, tokenizer_, prompt);
   s.ids = s.out.prompt_ids = std::move(read.ids);
   s.out.notes = std::move(read.notes);
+  reader_.add(s.size());
+  if (drafter_) drafter_->add(s.size());
   sequences_.push_back(std::move(s));
-}
-
-// As small as the longest text needs. One that slides turns RoPE keys at each step, so it is one only where a text may outgrow the context;
-// in 8 bits always, because rounding a key before it is turned is not rounding it after, and a text must not depend on those beside it.
-void Generator::make_cache_for_all() {
-  Index longest = 1;  // tokens to be read: all but the last drawn
-  for (const Sequence& s : sequences_) {
-    longest = std::max(longest, static_cast<Index>(s.soft.size()) + s.size() + std::min(options_.max_tokens, context_ + 1) - 1);
-  }
-  const bool outgrows = longest > context_, may_slide = options_.past_context == PastContext::slide && !reads_again();
-  const Index slots = static_cast<Index>(sequences_.size()), capacity = std::min(longest, context_);
-  cache_.emplace(make_cache(model_, slots, capacity, may_slide && (outgrows || options_.cache_kind == CacheKind::int8),
-                            may_slide && outgrows ? sinks_ : 0, options_.cache_kind));
 }
 
 // Before the next pass: does the text still fit the context? False when it must end there.
 bool Generator::make_room(Index number) {
   Sequence& s = at(number);
-  const Index room = context_ - static_cast<Index>(s.soft.size());  // for the text
-  if (s.size() - s.begin <= room) return true;
-  const std::string context = fmt::format("the context of {} tokens{}", context_,
-                                          s.soft.empty() ? "" : fmt::format(", {} of them the soft prompt's", s.soft.size()));
-  if (options_.past_context == PastContext::stop) {
-    if (s.out.ids.empty()) s.note(fmt::format("The prompt has {} tokens, too many for {}: nothing was written.", s.size(), context));
-    s.finish("context");
-    return false;
-  }
-  if (reads_again()) {
-    const Index half = std::max<Index>(1, room / 2);
-    s.begin = s.read = s.size() - half;
-    if (cache_) cache_->truncate(number, 0);
-    s.note(fmt::format("Past {}: {} positions cannot move, so the last {} tokens are read afresh each time it is full.", context,
-                       choice_name(model_.config.position), half));
-  } else if (cache_) {
-    s.note(fmt::format("Past {}: the cache slides, keeping the first {}.", context, sinks_));
-  } else {
-    s.begin = s.size() - room;
-    s.note(fmt::format("Past {}: the last {} are read for each new one.", context, room));
-  }
-  return true;
+  std::string note;
+  const bool fits = reader_.make_room(number, s.size(), note);
+  s.note(std::move(note));
+  if (!fits) s.finish("context");
+  return fits;
 }
 
-// Draws the next token from s.logits and says what it means for the text.
+void Generator::prefill(Index number) {
+  Sequence& s = at(number);
+  const double start = now_ms();
+  if (options_.max_tokens == 0) {
+    s.finish("length");
+  } else if (make_room(number)) {
+    reader_.read_alone(number, s.ids, s.alone);
+    s.logits = {s.alone.data(), static_cast<std::size_t>(s.alone.size())};
+    if (drafter_) drafter_->read_prompt(number, s.ids);
+  }
+  s.out.prefill_ms = now_ms() - start;
+}
+
+// Draws the next token.
 void Generator::choose(Index number) {
   Sequence& s = at(number);
-  const auto known = static_cast<std::size_t>(std::min(model_.config.vocab, tokenizer_.vocab_size()));
-  const Distribution distribution = sampling_distribution({s.logits.data(), known}, s.ids, options_.sampling);
-  const RandomStream stream = random_.at(options_.first_sequence + static_cast<std::uint64_t>(number));
-  const Token token = draw(distribution, random_uniform(stream, s.out.ids.size()));
-  if (token == eos_ || token == bos_) return s.finish("eos");
+  const Distribution& p = s.instead ? *s.instead : sampler_(s.logits.first(known_), s.ids);
+  const Token token = draw(p, random_uniform(s.random, s.out.ids.size()));
+  s.instead.reset();
+  write(s, token);
+}
 
-  // The token's text may depend on the one before (llama2.c drops a space after the start token).
+// Puts a token that was drawn to the text, and says what it means for it.
+void Generator::write(Sequence& s, Token token) {
+  if (token == eos_ || token == bos_) return s.finish("eos");
   const Token pair[2] = {s.ids.back(), token};
-  const std::string piece = tokenizer_.decode(pair).substr(tokenizer_.decode({pair, 1}).size());
   s.ids.push_back(token);
   s.out.ids.push_back(token);
-  if (s.stream.append(piece)) return s.finish("stop");
-  if (static_cast<Index>(s.out.ids.size()) == options_.max_tokens) s.finish("length");
+  // After a start token a token may have another text than its own (llama2.c drops a space).
+  const bool stops = pair[0] == drops_space_after_ ? s.stream.append(tokenizer_.decode(pair).substr(tokenizer_.decode({pair, 1}).size()))
+                                                   : s.stream.append(tokenizer_.token_bytes(token));
+  if (stops) return s.finish("stop");
+  if (s.drawn() == options_.max_tokens) s.finish("length");
 }
 
-// The rows of the mix of these texts, one for each sequence of a pass; empty without a mix.
-Matrix<float> Generator::mix_of(std::span<const Index> numbers) const {
-  Matrix<float> mix(options_.mix.size() > 0 ? static_cast<Index>(numbers.size()) : 0, options_.mix.cols());
-  for (Index i = 0; i < mix.rows(); ++i) mix.row(i) = options_.mix.row(numbers[static_cast<std::size_t>(i)]);
-  return mix;
-}
-
-// hidden [N, C] of new tokens of these texts.
-Matrix<float> Generator::pass(std::span<const Token> ids, std::span<const Index> starts, std::span<const Index> numbers, const Exec& exec) {
-  const Matrix<float> mix = mix_of(numbers);
-  Pass<float> pass;
-  pass.exec = exec;
-  pass.starts = starts;
-  pass.cache = cache_ ? &*cache_ : nullptr;
-  pass.slots = numbers;
-  if (mix.size() > 0) pass.mix = {mix.data(), mix.rows(), mix.cols()};
-  pass.trace = options_.trace;
-  pass.workspace = &workspace_;
-  Matrix<float> hidden(static_cast<Index>(ids.size()), model_.config.width);
-  decoder_forward(model_, pass, ids, hidden);
-  return hidden;
-}
-
-// logits [n, V] of one row of hidden for each of these texts.
-Matrix<float> Generator::head(std::span<const Index> numbers, ConstMatrixRef<float> hidden) {
-  const Matrix<float> mix = mix_of(numbers);
-  Matrix<float> logits(hidden.rows(), model_.config.vocab);
-  std::vector<Index> starts(static_cast<std::size_t>(hidden.rows()) + 1);
-  std::iota(starts.begin(), starts.end(), Index(0));
-  Pass<float> pass;
-  pass.exec = options_.exec;
-  pass.exec.row_exact = true;
-  pass.starts = starts;
-  if (mix.size() > 0) pass.mix = {mix.data(), mix.rows(), mix.cols()};
-  pass.trace = options_.trace;
-  pass.workspace = &workspace_;
-  decoder_logits(model_, pass, hidden, logits);
-  return logits;
-}
-
-// Reads what is new of one text (all of its window without the cache, the soft prompt before it) in as few passes as the cache allows.
-void Generator::read_alone(Index number) {
-  Sequence& s = at(number);
-  Matrix<float> hidden;
-  Index next = cache_ ? s.read : s.begin;
-  while (next < s.size()) {
-    const bool from_start = !cache_ || cache_->length(number) == 0;
-    std::vector<Token> ids;
-    if (from_start) ids.assign(s.soft.begin(), s.soft.end());
-    const Index fits = from_start ? context_ - static_cast<Index>(s.soft.size()) : std::max<Index>(1, (context_ - sinks_) / 8);
-    const Index count = std::min(s.size() - next, fits);
-    ids.insert(ids.end(), s.ids.begin() + next, s.ids.begin() + next + count);
-    const Index starts[2] = {0, static_cast<Index>(ids.size())};
-    hidden = pass(ids, starts, {&number, 1}, options_.exec);
-    next += count;
+// Lets the smaller model go on with these texts: as far as the larger one can read and, where a draft is not taken, forget again.
+void Generator::draft(const std::vector<Index>& numbers) {
+  for (const Index number : numbers) {
+    Sequence& s = at(number);
+    const Index room = reader_.retractable(number, s.size());
+    if (room == 0 && reader_.slides()) s.note("Past the context nothing is drafted: a cache that slides cannot take back what it forgot.");
+    const Index count = std::min({options_.draft_tokens, options_.max_tokens - s.drawn() - 1, room});
+    tasks_.push_back({.text = number, .ids = &s.ids, .count = count, .stream = s.random, .drawn = s.drawn()});
   }
-  s.read = next;
-  s.logits = head({&number, 1}, hidden.bottomRows(1));
+  drafter_->propose(tasks_);
+  for (Drafter::Task& task : tasks_) {
+    if (!task.note.empty()) at(task.text).note(fmt::format("The model that drafts: {}", task.note));
+    at(task.text).out.drafted += task.count;
+  }
 }
 
-// Reads the newest token of each of these texts in one pass.
+// Reads the newest token of each of these texts, and what was drafted after it, in one pass.
 void Generator::read_together(const std::vector<Index>& numbers) {
-  std::vector<Token> ids;
-  std::vector<Index> starts{0};
-  for (const Index s : numbers) {
-    ids.push_back(at(s).ids.back());
-    starts.push_back(static_cast<Index>(ids.size()));
-  }
-  Exec exec = options_.exec;
-  exec.row_exact = true;  // one order of summation a row: the same bits alone and in company
-  const Matrix<float> logits = head(numbers, pass(ids, starts, numbers, exec));
+  tasks_.clear(), texts_.clear();
+  if (drafter_) draft(numbers);
+  for (const Index number : numbers) texts_.push_back({number, at(number).ids});
+  const Matrix<float>& logits = reader_.read_together(texts_, false);
+  Index row = 0;
   for (std::size_t i = 0; i < numbers.size(); ++i) {
-    at(numbers[i]).read = at(numbers[i]).size();
-    at(numbers[i]).logits = logits.row(static_cast<Index>(i));
+    const Index drafted = drafter_ ? tasks_[i].count : 0,
+                taken = drafted > 0 ? take_drafts(numbers[i], drafted, logits.middleRows(row, drafted)) : 0;
+    at(numbers[i]).logits = {logits.row(row + taken).data(), static_cast<std::size_t>(logits.cols())};
+    row += drafted + 1;
   }
+}
+
+// Takes of the last `count` tokens of the text those that pass, one after another, and cuts off the others. logits [count, V] before each.
+Index Generator::take_drafts(Index number, Index count, ConstMatrixRef<float> logits) {
+  Sequence& s = at(number);
+  const std::vector<Token> drafts(s.ids.end() - count, s.ids.end());
+  s.ids.resize(s.ids.size() - drafts.size());
+  Index taken = 0;
+  while (taken < count && s.live) {
+    const Distribution& p = sampler_({logits.row(taken).data(), known_}, s.ids);
+    const Token token = drafts[static_cast<std::size_t>(taken)];
+    if (!drafter_->accepts(number, taken, token, p, s.random, s.drawn())) {
+      s.instead = drafter_->instead(number, taken, p);
+      break;
+    }
+    ++taken;
+    write(s, token);
+  }
+  s.out.accepted += taken;
+  reader_.cut(number, s.size());
+  drafter_->cut(number, s.size());
+  return taken;
 }
 
 std::vector<Generation> Generator::run() {
   const Index count = static_cast<Index>(sequences_.size());
-  if (options_.use_cache && count > 0) make_cache_for_all();
-  for (Index s = 0; s < count; ++s) {
-    const double start = now_ms();
-    if (options_.max_tokens == 0) {
-      at(s).finish("length");
-    } else if (make_room(s)) {
-      read_alone(s);
-    }
-    at(s).out.prefill_ms = now_ms() - start;
+  if (options_.use_cache && count > 0) {
+    reader_.make_cache_for_all();
+    if (drafter_) drafter_->make_cache_for_all();
   }
-  const auto live = [](const Sequence& s) { return s.live; };
-  while (std::any_of(sequences_.begin(), sequences_.end(), live)) {
+  for (Index s = 0; s < count; ++s) prefill(s);
+  std::vector<Index> read, together;  // in this step
+  do {
     const double start = now_ms();
-    std::vector<Index> together;
+    read.clear(), together.clear();
     for (Index s = 0; s < count; ++s) {
       if (at(s).live) choose(s);
       if (!at(s).live || !make_room(s)) continue;
-      if (cache_ && at(s).read + 1 == at(s).size()) {
+      read.push_back(s);
+      if (reader_.reads_on(s, at(s).size())) {
         together.push_back(s);
       } else {
-        read_alone(s);
+        reader_.read_alone(s, at(s).ids, at(s).alone);
+        at(s).logits = {at(s).alone.data(), static_cast<std::size_t>(at(s).alone.size())};
       }
     }
     if (!together.empty()) read_together(together);
     const double elapsed = now_ms() - start;
-    for (Sequence& s : sequences_) {
-      if (!s.live) continue;
-      s.out.decode_ms += elapsed;
-      ++s.out.decode_steps;
+    for (const Index s : read) {
+      at(s).out.decode_ms += elapsed;
+      ++at(s).out.decode_steps;
     }
-  }
+  } while (!read.empty());
   std::vector<Generation> all;
   for (Sequence& s : sequences_) all.push_back(std::move(s.out));
   return all;
@@ -285,7 +277,8 @@ std::vector<Generation> Generator::run() {
 }  // namespace
 
 Generation generate(const Decoder<float>& model, const Tokenizer& tokenizer, std::string_view prompt, const GenerateOptions& options) {
-  Generator generator(model, tokenizer, options, 1);
+  check(model, tokenizer, options, 1);
+  Generator generator(model, tokenizer, options);
   generator.add(prompt, options.on_text);
   return std::move(generator.run().front());
 }
@@ -293,7 +286,8 @@ Generation generate(const Decoder<float>& model, const Tokenizer& tokenizer, std
 std::vector<Generation> generate_batch(const Decoder<float>& model, const Tokenizer& tokenizer, const std::vector<std::string>& prompts,
                                        const GenerateOptions& options, const std::function<void(Index, std::string_view)>& on_text) {
   require(!options.on_text, "generate_batch: expected an empty options.on_text: pass the function that also gets the number of the prompt");
-  Generator generator(model, tokenizer, options, static_cast<Index>(prompts.size()));
+  check(model, tokenizer, options, static_cast<Index>(prompts.size()));
+  Generator generator(model, tokenizer, options);
   for (std::size_t s = 0; s < prompts.size(); ++s) {
     std::function<void(std::string_view)> show;
     if (on_text) show = [&on_text, s](std::string_view piece) { on_text(static_cast<Index>(s), piece); };

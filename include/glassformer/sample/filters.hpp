@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "glassformer/core/matrix.hpp"
 #include "glassformer/core/require.hpp"
 
 namespace glassformer {
@@ -38,10 +39,50 @@ struct SamplingStage {
   Distribution after;
 };
 
-// The distribution over the next token. `text` holds the tokens so far, for the repetition penalty. With `stages`, also what each of the
-// six stages leaves, switched off or not (after greedy decoding chose, they all leave its one token).
-// A logit of −∞ forbids a token. Throws std::invalid_argument for options that do not validate, a token of the text outside the
-// vocabulary, a logit that is NaN or +∞, and when there is none above −∞.
+// Distributions over the next token, one after another in memory that is used again: what generation asks once a token.
+// The vocabulary is never sorted: top-k and top-p look for the border between what stays and what goes, and order only what may stay.
+class Sampler {
+ public:
+  // Throws as `validate` does.
+  explicit Sampler(const SamplingOptions&);
+
+  // The distribution over the next token, until the next call. `text` holds the tokens so far, for the repetition penalty. With `stages`,
+  // also what each of the six stages leaves, switched off or not (after greedy decoding chose, they all leave its one token).
+  // A logit of −∞ forbids a token. Throws std::invalid_argument for a token of the text outside the vocabulary, a logit that is NaN or +∞,
+  // and when there is none above −∞.
+  const Distribution& operator()(std::span<const float> logits, std::span<const Token> text, std::vector<SamplingStage>* stages = nullptr);
+
+ private:
+  // A token that may stay: its logit less the best one's, divided by the temperature, and p/max p = exp(z).
+  struct Candidate {
+    Token id;
+    double z, p;
+  };
+  static bool better(const Candidate& a, const Candidate& b) { return a.z != b.z ? a.z > b.z : a.id < b.id; }
+
+  Index left() const { return static_cast<Index>(left_.ids.size()); }
+  auto z() { return z_.head(left()); }
+  auto p() { return p_.head(left()); }
+  void start(std::span<const float> logits);
+  void penalise(std::span<const Token> text);
+  void shift_and_divide(double temperature);
+  void keep_best(Index k);
+  void keep_mass();
+  void keep_probable();
+  template <class F>
+  void keep_where(F stays);
+  void normalise();
+  void show(std::vector<SamplingStage>* stages, const char* name) const;
+
+  SamplingOptions options_;
+  Distribution left_;     // ids of what is left, ascending; probabilities at the end
+  Vector<double> z_, p_;  // of what is left
+  Vector<double> bins_;
+  std::vector<Candidate> candidates_;
+  std::vector<char> seen_;  // [V] the text has it; all zero between calls
+};
+
+// The same, once. Throws as `Sampler` does.
 //   logits ln 1, ln 2, ln 5, temperature 1, top-k 2  →  ids 1, 2 with probabilities 2/7, 5/7
 Distribution sampling_distribution(std::span<const float> logits, std::span<const Token> text, const SamplingOptions&,
                                    std::vector<SamplingStage>* stages = nullptr);
