@@ -8,7 +8,7 @@ skip() { echo "skipped: $1"; exit 77; }
 for needed in node npm; do command -v $needed >/dev/null || skip "no $needed"; done
 for needed in peers/gguf_client.mjs peers/package.json data/stories260K/model.bin; do [ -f "$shared/$needed" ] || skip "no $shared/$needed"; done
 mkdir -p "$cache" && cp "$shared/peers/gguf_client.mjs" "$shared/peers/package.json" "$cache/" && chmod u+w "$cache"/*.mjs "$cache/package.json" && cd "$cache" || exit 1
-[ -d node_modules/@node-llama-cpp/linux-x64 ] || { npm install --ignore-scripts --omit=optional && npm install --ignore-scripts --no-save @node-llama-cpp/linux-x64@3.21.1; } >npm.log 2>&1 ||
+[ -d node_modules/@node-llama-cpp/linux-x64 ] || { npm install --ignore-scripts --omit=optional && npm install --ignore-scripts --omit=optional --no-save @node-llama-cpp/linux-x64@3.21.1; } >npm.log 2>&1 ||
   skip "npm could not install node-llama-cpp (see $cache/npm.log)"
 
 failed=0
@@ -17,8 +17,8 @@ field() { sed -n "s/.*\"text\":\"\(\([^\"\\\\]\|\\\\.\)*\)\".*/\1/p"; }
 compare() {
   rm -f model.gguf
   "$program" convert --from "$2" --to model.gguf >convert.log 2>&1 || { echo "$1: $(tail -n 1 convert.log)"; failed=1; return; }
-  ours=$("$program" sample --model "$2" --prompt "Once upon a time" --temperature 0 --max-tokens 100 --json 2>/dev/null | tail -n 1 | field | cut -c "1-$3")
-  theirs=$(node gguf_client.mjs model.gguf --prompt "Once upon a time" --tokens 100 --repeats 1 2>client.log | tail -n 1 | field | cut -c "1-$3")
+  ours=$("$program" sample --model "$2" --prompt "Once upon a time" --temperature 0 --max-tokens 100 --threads 1 --json 2>/dev/null | tail -n 1 | field | cut -c "1-$3")
+  theirs=$(node gguf_client.mjs model.gguf --prompt "Once upon a time" --tokens 100 --threads 1 --repeats 1 2>client.log | tail -n 1 | field | cut -c "1-$3")
   if [ -n "$ours" ] && [ "$ours" = "$theirs" ]; then
     echo "$1: the same: $ours"
   else
