@@ -110,13 +110,13 @@ int bench_memory_command(Arguments arguments) {
   if (!before) throw Failure("bench memory: expected a system that tells a process's peak of memory, found another");
   JsonLine json;
   std::string table =
-      fmt::format("peak over {} bytes before, one sequence, {} layers, {} heads\n{:>10}{:>16}{:>16}{:>28}\n", grouped(*before),
+      fmt::format("peak over {} bytes before, one sequence, {} layers, {} heads\n{:>10}{:>16}{:>16}{:>34}\n", grouped(*before),
                   config.layers, config.heads, "tokens", "bytes", "a token", "scores of all heads and layers");
   for (config.context = 512; config.context <= most; config.context *= 2) {
     bench_train(config, 1, 1, o.exec());
     const Index T = config.context, bytes = *peak_bytes() - *before,
                 scores = config.layers * config.heads * T * T * static_cast<Index>(sizeof(float));
-    table += fmt::format("{:>10}{:>16}{:>16}{:>28}\n", grouped(T), grouped(bytes), grouped(bytes / T), grouped(scores));
+    table += fmt::format("{:>10}{:>16}{:>16}{:>34}\n", grouped(T), grouped(bytes), grouped(bytes / T), grouped(scores));
     json.push("contexts",
               JsonLine().add("context", T).add("peak_bytes", bytes).add("bytes_per_token", bytes / T).add("scores_bytes", scores));
   }
