@@ -6,6 +6,7 @@
 #include "cli/lora_lessons.hpp"
 #include "cli/lora_methods.hpp"
 #include "cli/model_options.hpp"
+#include "cli/ranks.hpp"
 #include "cli/recipes.hpp"
 #include "cli/terminal.hpp"
 #include "cli/training.hpp"
@@ -162,7 +163,7 @@ void report(const Options& o, const Learner& learner, const RunResult& r, const 
     fmt::print(stderr, "model      {}\nnext       glassformer sample --model {} --max-tokens 200\n", o.text("out"), o.text("out"));
 }
 
-int adapt(const Options& o, Method method) {
+int adapt(const Options& o, Method method, Ranks& ranks) {
   const fs::path last = fs::path(o.text("out")) / "last";
   ModelFiles base = load_base(o);
   const bool adapter = method == Method::lora || method == Method::soft_prompt;
@@ -171,7 +172,7 @@ int adapt(const Options& o, Method method) {
                               o.text("model"), quantize_types_name(*types)));
   const TextSource source = read_text_source(o, o.seed());
   if (o.is_set("resume")) check_same_text(source, last.string(), run_metadata(last));
-  const TrainOptions options = training_options(o, standard_training(method, o.is_set("muon")));
+  const TrainOptions options = ranks.share_out(training_options(o, standard_training(method, o.is_set("muon"))));
   const Index virtual_tokens = prompt_tokens(o, method);
   require_usage(virtual_tokens < base.decoder.config.context, "--prompt-tokens: expected less than the context of {}, found {}",
                 base.decoder.config.context, virtual_tokens);
@@ -199,7 +200,9 @@ int adapt(const Options& o, Method method) {
   run.until_loss = o.real_or("until-loss", -1);
   if (!o.is_set("answers-only")) run.source_bits = source.bits_per_byte;  // answers alone are another text
   run.files = [&](const Metadata& metadata) { return learner.files(metadata); };
+  ranks.run_begins(o);
   const RunResult result = run_and_show(o, run);
+  if (!ranks.is_first()) return 0;
   if (!elsewhere.empty()) {
     if (result.best_step != result.steps && result.best_step > 0) learner.read(o.text("out"));
     f.forget = elsewhere.loss_nats(options.exec);
@@ -211,14 +214,13 @@ int adapt(const Options& o, Method method) {
     json.add(learner.is_adapter() ? "adapter" : "base", std::string_view(learner.is_adapter() ? o.text("out") : o.text("model")));
     if (o.given("until-loss")) json.add("until_loss_reached", result.val_loss_nats <= run.until_loss);
     add(json, o, f);
+    add_exchange(json, learner.trainer());
     json.print();
   }
   return code;
 }
 
-}  // namespace
-
-int lora_train_command(Arguments arguments) {
+int lora_train(Arguments arguments, Ranks& ranks) {
   Options o = declare_train();
   if (!o.parse(arguments)) return 0;
   if (o.is_set("resume")) {
@@ -229,7 +231,13 @@ int lora_train_command(Arguments arguments) {
   const Method method = method_of(o);
   if (method == Method::few_shot) return few_shot(o);
   check_directories(o);
-  return adapt(o, method);
+  return adapt(o, method, ranks);
+}
+
+}  // namespace
+
+int lora_train_command(Arguments arguments) {
+  return with_ranks([&](Ranks& ranks) { return lora_train(arguments, ranks); });
 }
 
 }  // namespace glassformer::cli

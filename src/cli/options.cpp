@@ -7,6 +7,8 @@
 #include <ranges>
 #include <set>
 
+#include "glassformer/exchange/exchange.hpp"
+
 namespace glassformer::cli {
 namespace {
 
@@ -160,7 +162,7 @@ void Options::common(unsigned which) {
   group("General");
   if (which & kSeed) integer("seed", 1, 0, "number that all random choices follow from: the same seed gives the same result");
   if (which & kThreads)
-    integer("threads", available_threads(), 1, "threads to compute with; results do not depend on them"), options_.back().most = 1024;
+    integer("threads", standard_threads(), 1, "threads to compute with; results do not depend on them"), options_.back().most = 1024;
   if (which & kActivations) {
     choice("activations", {"exact", "int8"}, "what quantized weights are multiplied with: the activations as they are, or (q8_0, q4_0) in 8 bits, in whole numbers", "exact");
   }

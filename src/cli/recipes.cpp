@@ -42,7 +42,7 @@ void declare_training_options(Options& o, const std::string& standards) {
   o.group("Training (" + standards + ")");
   o.integer("steps", {}, 1, "updates of the parameters");
   o.integer("batch", {}, 1, "sequences a batch");
-  o.integer("accumulate", {}, 1, "batches a step: their gradients are summed");
+  o.integer("accumulate", {}, 1, "batches a step: their gradients are summed; N processes (mpirun -n N) share them out");
   o.positive("rate", {}, "highest learning rate");
   o.real("min-rate", {}, 0, 100, "learning rate at the end of the cosine; keeps its share of --rate unless given");
   o.integer("warmup", {}, 0, "steps of linear rise at the start");

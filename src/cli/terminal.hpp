@@ -37,7 +37,8 @@ std::string duration(double seconds);
 // 1234567 as "1,234,567"
 std::string grouped(long long n);
 
-// From now on the first SIGINT or SIGTERM only sets a flag; the second one ends the program at once.
+// From now on the first SIGINT, SIGTERM or SIGUSR1 only sets a flag; the second one ends the program at once. (SIGUSR1: mpirun hands it on
+// at once, and batch systems send it before their time is up.)
 void catch_interrupt();
 bool interrupted();
 

@@ -3,6 +3,7 @@
 #include <numbers>
 
 #include "cli/model_options.hpp"
+#include "cli/ranks.hpp"
 #include "cli/recipes.hpp"
 #include "cli/terminal.hpp"
 #include "cli/training.hpp"
@@ -20,7 +21,8 @@ Options declare() {
       "begin with the weights of this model, not with random ones; it keeps its tokenizer and shape, but for --context and RoPE's scaling");
   o.text("tokenizer", "NAME", "char, byte, bpe (trains one), a model directory or a tokenizer.json", "char");
   o.integer("vocab-size", 512, 257, "tokens of --tokenizer bpe");
-  o.integer("pad-vocab", {}, 1, "rows of the embedding, more than the tokenizer (bpe) has tokens, as models of a round number of rows have");
+  o.integer("pad-vocab", {}, 1,
+            "rows of the embedding, more than the tokenizer (bpe) has tokens, as models of a round number of rows have");
   declare_run_options(o, "the best model");
   o.group("Preset");
   o.choice("preset", model_preset_names(), "a model and the recipe that belongs to it; the options below change parts of it", "nano-llama");
@@ -52,7 +54,8 @@ std::optional<Token> start_token(const TextSource& source, const Tokenizer& toke
 ModelConfig configuration(const Options& o, const Tokenizer& tokenizer, std::span<const Token> ids, bool documents) {
   ModelConfig c = model_options(o, checked(model_preset(o.text("preset"))));
   c.vocab = o.integer_or("pad-vocab", tokenizer.vocab_size());
-  require_usage(c.vocab >= tokenizer.vocab_size(), "--pad-vocab: expected at least the tokenizer's {} tokens, found {}", tokenizer.vocab_size(), c.vocab);
+  require_usage(c.vocab >= tokenizer.vocab_size(), "--pad-vocab: expected at least the tokenizer's {} tokens, found {}",
+                tokenizer.vocab_size(), c.vocab);
   // A start or end token that the text does not have would never be learned.
   const auto learned = [&](std::optional<Token> t) { return t && std::ranges::find(ids, *t) != ids.end() ? *t : Token{-1}; };
   c.bos = learned(tokenizer.bos());
@@ -68,7 +71,8 @@ Index bytes_of(const Tokenizer& tokenizer, std::span<const Token> ids) {
 }
 
 double source_nats_per_token(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens) {
-  return *source.bits_per_byte * std::numbers::ln2 * static_cast<double>(bytes_of(tokenizer, tokens.val)) / static_cast<double>(tokens.val.size());
+  return *source.bits_per_byte * std::numbers::ln2 * static_cast<double>(bytes_of(tokenizer, tokens.val)) /
+         static_cast<double>(tokens.val.size());
 }
 
 void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenSplit& tokens, const Decoder<float>& model,
@@ -96,6 +100,9 @@ void describe(const TextSource& source, const Tokenizer& tokenizer, const TokenS
                source_nats_per_token(source, tokenizer, tokens));
   }
   fmt::print(stderr, "\n");
+  if (t.exchange)
+    fmt::print(stderr, "processes  {}, each {} of a step's {} batches on {} threads\n", t.exchange->ranks(),
+               t.accumulate / t.exchange->ranks(), t.accumulate, t.exec.threads);
 }
 
 // The model of --from, at the length and with the scaling that were asked for.
@@ -118,9 +125,7 @@ void finish(const Options& o, const RunResult& r, const TextSource& source) {
   fmt::print(stderr, "\nmodel      {}\nnext       glassformer sample --model {} --max-tokens 200\n", o.text("out"), o.text("out"));
 }
 
-}  // namespace
-
-int train_command(Arguments arguments) {
+int train(Arguments arguments, Ranks& ranks) {
   Options o = declare();
   if (!o.parse(arguments)) return 0;
   require_usage(o.is_set("resume") || o.text("tokenizer") == "bpe" || !o.given("vocab-size"),
@@ -138,13 +143,14 @@ int train_command(Arguments arguments) {
 
   const TextSource source = read_text_source(o, o.seed());
   if (resume) check_same_text(source, last.string(), before->metadata);
-  const TrainOptions options = training_options(o, recipe(o.text("preset"), o.is_set("muon")));
+  const TrainOptions options = ranks.share_out(training_options(o, recipe(o.text("preset"), o.is_set("muon"))));
   const Tokenizer tokenizer = before ? before->tokenizer : choose_tokenizer(o.text("tokenizer"), source, o.integer("vocab-size"));
   ModelConfig shape = from ? before->decoder.config : model_options(o, checked(model_preset(o.text("preset"))));
   shape.vocab = tokenizer.vocab_size();
   const std::optional<Token> start = from ? document_separator(shape) : start_token(source, tokenizer);
   if (!from && !source.documents.empty() && !start) {
-    fmt::print(stderr, "note: this tokenizer has no start token, so documents are read as running text; --tokenizer bpe learns them apart\n");
+    fmt::print(stderr,
+               "note: this tokenizer has no start token, so documents are read as running text; --tokenizer bpe learns them apart\n");
   }
   const TokenSplit tokens = split(o, source, tokenizer, resolved(shape).context, start);
   const ModelConfig config = from ? before->decoder.config : configuration(o, tokenizer, tokens.train, start.has_value());
@@ -173,6 +179,7 @@ int train_command(Arguments arguments) {
   };
   run.files = [&](const Metadata& metadata) { return model_files(model, tokenizer, metadata); };
   run.validate = [&] { return score_tokens(model, tokenizer, tokens.val, config.context, options.exec); };
+  ranks.run_begins(o);
   const RunResult result = run_and_show(o, run);
   const int code = result.interrupted ? interrupted_exit(o, result) : 0;
   if (!result.interrupted) finish(o, result, source);
@@ -180,9 +187,16 @@ int train_command(Arguments arguments) {
     JsonLine json = run_json(result, model.arena.layout().parameters(), o.text("out"));
     json.add("source_bits_per_byte", source.bits_per_byte.value_or(NAN));
     if (loss_before) json.add("val_loss_nats_before", *loss_before);
+    add_exchange(json, trainer);
     json.print();
   }
   return code;
+}
+
+}  // namespace
+
+int train_command(Arguments arguments) {
+  return with_ranks([&](Ranks& ranks) { return train(arguments, ranks); });
 }
 
 }  // namespace glassformer::cli

@@ -174,6 +174,14 @@ JsonLine run_json(const RunResult& r, Index parameters, const std::string& out) 
       .add("interrupted", r.interrupted);
 }
 
+void add_exchange(JsonLine& json, const Trainer<float>& trainer) {
+  const Exchange* exchange = trainer.options().exchange;
+  if (!exchange) return;
+  const ExchangeStatistics s = exchange->statistics();
+  json.add("ranks", Index{exchange->ranks()}).add("exchange_sent_bytes", s.sent_bytes).add("exchange_wait_seconds", s.wait_seconds);
+  json.add("exchange_early_share", s.summed_bytes > 0 ? s.early_bytes / s.summed_bytes : 0.0);
+}
+
 std::optional<Index> peak_bytes() {
 #ifdef __linux__  // elsewhere the unit of ru_maxrss is another
   rusage usage{};

@@ -54,6 +54,8 @@ RunResult run_and_show(const Options&, const Run&);
 
 // The keys that every training prints.
 JsonLine run_json(const RunResult&, Index parameters, const std::string& out);
+// With several processes: how many, and what a step of this one exchanged.
+void add_exchange(JsonLine&, const Trainer<float>&);
 // The most memory that this process ever had in use, mapped files included; none where the system does not tell.
 std::optional<Index> peak_bytes();
 // Says that the run was interrupted and how it goes on; the exit code, 130.

@@ -55,16 +55,17 @@ fs::path sibling_of(const fs::path& target) {
   return target.parent_path() / fmt::format("{}.saving-{}-{}", target.filename().string(), ::getpid(), count++);
 }
 
-// Siblings that a process left behind which is no more: "NAME.saving-PID-N".
-void remove_stale_siblings(const fs::path& target) {
-  const std::string prefix = target.filename().string() + ".saving-";
+// What a process left behind in `dir` which is no more: "NAME.saving-PID-N", of one name or, when that is empty, of any.
+void remove_stale(const fs::path& dir, const std::string& of) {
+  constexpr std::string_view kSaving = ".saving-";
   std::error_code error;
   std::vector<fs::path> stale;
-  for (fs::directory_iterator it(target.parent_path(), error), end; !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (!name.starts_with(prefix)) continue;
+    const std::size_t at = name.rfind(kSaving);
+    if (at == name.npos || at == 0 || (!of.empty() && name.compare(0, at, of) != 0)) continue;
     int pid = 0;
-    const auto [rest, failed] = std::from_chars(name.data() + prefix.size(), name.data() + name.size(), pid);
+    const auto [rest, failed] = std::from_chars(name.data() + at + kSaving.size(), name.data() + name.size(), pid);
     if (failed == std::errc() && *rest == '-' && pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH) stale.push_back(it->path());
   }
   for (const fs::path& path : stale) fs::remove_all(path, error);
@@ -99,7 +100,8 @@ Expected<std::vector<std::string>> entries_to_keep(const fs::path& dir, const st
     const bool folder = it->is_directory(error) && !it->is_symlink(error);
     if (contains(keep, name) || (!folder && contains(kKept, name))) {
       if (std::ranges::find(files, name, &FileToSave::name) == files.end()) kept.push_back(name);
-    } else if ((folder && name != "last") || (!contains(kReplaced, name) && std::ranges::find(files, name, &FileToSave::name) == files.end())) {
+    } else if ((folder && name != "last") ||
+               (!contains(kReplaced, name) && std::ranges::find(files, name, &FileToSave::name) == files.end())) {
       return unexpected("{}: expected a checkpoint that may be replaced, found {} in it: nothing was saved; choose another directory",
                         dir.string(), io::printable(name));
     }
@@ -170,7 +172,7 @@ Expected<void> save_file(const fs::path& file, const WriteFile& write) {
   const bool existed = fs::exists(status);
   if (existed && !fs::is_regular_file(status))
     return unexpected("{}: could not be saved: expected a file or nothing there, found another thing", target->string());
-  remove_stale_siblings(*target);
+  remove_stale(target->parent_path(), target->filename().string());
   const RemoveOnExit sibling{sibling_of(*target)};
   auto done = write(sibling.path);
   if (done) done = io::sync(sibling.path);
@@ -194,10 +196,11 @@ Expected<void> save_directory(const fs::path& dir, const std::vector<FileToSave>
       return unexpected("{}: could not be saved: expected a directory that can be replaced, found the one you are working in",
                         target->string());
     }
+    remove_stale(*target, "");  // of what lies in it: a run that was killed while it saved its last state, say
     auto entries = entries_to_keep(*target, files, keep);
     if (!entries) return tl::unexpected(entries.error());
     kept = std::move(*entries);
-    remove_stale_siblings(*target);
+    remove_stale(target->parent_path(), target->filename().string());
   } else if (fs::create_directories(target->parent_path(), error); error) {
     return unexpected("{}: could not be saved: {}", target->string(), error.message());
   }

@@ -1,5 +1,6 @@
 #include "glassformer/train/run.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -8,6 +9,7 @@
 #include <limits>
 #include <numeric>
 
+#include "glassformer/core/hash.hpp"
 #include "glassformer/io/safetensors.hpp"
 
 namespace glassformer {
@@ -20,17 +22,20 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 // Everything that changes what the next step computes. A resumed run must have the same, or it would be another run.
 std::string fingerprint(const TrainOptions& o) {
-  return fmt::format("steps {} batch {} accumulate {} rate {} min-rate {} warmup {} beta1 {} beta2 {} epsilon {} weight-decay {} clip {} muon {} {} {} seed {}", o.steps,
-                     o.batch, o.accumulate, o.rate, o.min_rate, o.warmup, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip, o.muon, o.muon_rate,
-                     o.muon_momentum, o.seed);
+  return fmt::format(
+      "steps {} batch {} accumulate {} rate {} min-rate {} warmup {} beta1 {} beta2 {} epsilon {} weight-decay {} clip {} muon {} {} {} "
+      "seed {}",
+      o.steps, o.batch, o.accumulate, o.rate, o.min_rate, o.warmup, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.clip, o.muon,
+      o.muon_rate, o.muon_momentum, o.seed);
 }
 
 std::string metrics_line(const RunProgress& p) {
-  std::string line = fmt::format(R"({{"step":{},"train_loss_nats":{:.6f},"rate":{:.6g},"gradient_norm":{:.6g},"tokens_per_s":{:.0f},"seconds":{:.3f})", p.step.step,
-                                 p.step.loss_nats, p.step.rate, p.step.gradient_norm, p.tokens_per_s, p.seconds);
+  std::string line =
+      fmt::format(R"({{"step":{},"train_loss_nats":{:.6f},"rate":{:.6g},"gradient_norm":{:.6g},"tokens_per_s":{:.0f},"seconds":{:.3f})",
+                  p.step.step, p.step.loss_nats, p.step.rate, p.step.gradient_norm, p.tokens_per_s, p.seconds);
   if (p.validation) {
-    line += fmt::format(R"(,"val_loss_nats":{:.6f},"val_bits_per_byte":{:.6f},"val_accuracy":{:.6f})", p.validation->loss_nats(), p.validation->bits_per_byte(),
-                        p.validation->accuracy());
+    line += fmt::format(R"(,"val_loss_nats":{:.6f},"val_bits_per_byte":{:.6f},"val_accuracy":{:.6f})", p.validation->loss_nats(),
+                        p.validation->bits_per_byte(), p.validation->accuracy());
   }
   return line + "}";
 }
@@ -56,7 +61,8 @@ class Metrics {
   // Mean loss of the last 100 steps, those before a resumption included.
   double recent_loss() const {
     const std::size_t n = std::min<std::size_t>(losses_.size(), 100);
-    return n == 0 ? std::numeric_limits<double>::quiet_NaN() : std::accumulate(losses_.end() - static_cast<std::ptrdiff_t>(n), losses_.end(), 0.0) / static_cast<double>(n);
+    return n == 0 ? std::numeric_limits<double>::quiet_NaN()
+                  : std::accumulate(losses_.end() - static_cast<std::ptrdiff_t>(n), losses_.end(), 0.0) / static_cast<double>(n);
   }
   Expected<void> save() const {
     return save_file(file_, [this](const fs::path& path) { return write_bytes(path, text_); });
@@ -67,6 +73,27 @@ class Metrics {
   std::string text_;
   std::vector<double> losses_;
 };
+
+// One number that processes which are about to do the same next step have in common.
+std::uint64_t hash_of_start(Trainer<float>& trainer, const BatchSource& source) {
+  const Batch batch = source(trainer.steps_done(), 0);
+  std::uint64_t hash = fnv1a(fmt::format("{} step {}", fingerprint(trainer.options()), trainer.steps_done()));
+  hash = fnv1a(std::as_bytes(std::span(batch.inputs)), hash);
+  for (const Arena<float>* arena : {&trainer.parameters(), &trainer.first_moment(), &trainer.second_moment()}) {
+    if (arena == &trainer.parameters() || trainer.steps_done() > 0) hash = fnv1a(std::as_bytes(arena->values()), hash);
+  }
+  return hash;
+}
+
+Expected<void> check_same_start(Trainer<float>& trainer, const BatchSource& source) {
+  Exchange* exchange = trainer.options().exchange;
+  if (!exchange || trainer.steps_done() >= trainer.options().steps) return {};
+  const std::vector<std::uint64_t> hashes = exchange->gather(hash_of_start(trainer, source));
+  const auto other = std::ranges::find_if(hashes, [&](std::uint64_t hash) { return hash != hashes[0]; });
+  if (other == hashes.end()) return {};
+  return unexpected("expected the same text, options and checkpoint for all processes, found others at {}",
+                    exchange->name(static_cast<int>(other - hashes.begin())));
+}
 
 }  // namespace
 
@@ -92,17 +119,20 @@ Expected<RunState> read_trainer(const fs::path& path, Trainer<float>& trainer) {
     return it == file->metadata().end() ? std::string() : it->second;
   };
   if (text("options") != fingerprint(trainer.options())) {
-    return unexpected("{}: expected the options of the run that is resumed ({}), found {}", path.string(), text("options"), fingerprint(trainer.options()));
+    return unexpected("{}: expected the options of the run that is resumed ({}), found {}", path.string(), text("options"),
+                      fingerprint(trainer.options()));
   }
   RunState state;
   Index steps = 0;
   try {
     steps = std::stoll(text("steps_done"));
-    state = {std::stoll(text("best_step")), std::stod(text("best_loss_nats")), std::stod(text("best_bits_per_byte")), std::stod(text("best_accuracy"))};
+    state = {std::stoll(text("best_step")), std::stod(text("best_loss_nats")), std::stod(text("best_bits_per_byte")),
+             std::stod(text("best_accuracy"))};
   } catch (const std::exception&) {
     return unexpected("{}: expected the step and the best loss of a run in its metadata, found something else", path.string());
   }
-  if (steps < 0 || steps > trainer.options().steps) return unexpected("{}: expected at most {} steps, found {}", path.string(), trainer.options().steps, steps);
+  if (steps < 0 || steps > trainer.options().steps)
+    return unexpected("{}: expected at most {} steps, found {}", path.string(), trainer.options().steps, steps);
   auto read = read_arena(*file, "m.", trainer.first_moment());
   if (read) read = read_arena(*file, "v.", trainer.second_moment());
   if (!read) return tl::unexpected(read.error());
@@ -110,7 +140,8 @@ Expected<RunState> read_trainer(const fs::path& path, Trainer<float>& trainer) {
   return state;
 }
 
-Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& source, const CheckpointFiles& files, const RunOptions& options) {
+Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& source, const CheckpointFiles& files,
+                                 const RunOptions& options) {
   const auto start = Clock::now();
   const Index steps = trainer.options().steps;
   RunState state{0, std::numeric_limits<double>::infinity(), 0, 0};
@@ -119,6 +150,9 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
     if (!read) return tl::unexpected(read.error());
     state = *read;
   }
+  if (auto same = check_same_start(trainer, source); !same) return tl::unexpected(same.error());
+  Exchange* exchange = trainer.options().exchange;
+  const bool first = !exchange || exchange->is_first();  // the one that validates and saves
   Metrics metrics(options.out / "metrics.jsonl", trainer.steps_done());
   bool on_disk = options.resume;  // the first save of a new run replaces the directory, later ones keep what the run put there
   RunResult result;
@@ -127,6 +161,7 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
   Index tokens = 0;
 
   const auto save_last = [&]() -> Expected<void> {
+    if (!first) return {};
     auto last = files();
     last.push_back(trainer_file(trainer, state));
     if (auto saved = save_directory(options.out / "last", last); !saved) return saved;
@@ -150,22 +185,27 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
     progress.tokens_per_s = static_cast<double>(progress.step.tokens) / mean_seconds;
     progress.seconds_left = mean_seconds * static_cast<double>(steps - trainer.steps_done());
 
-    result.interrupted = options.interrupted && options.interrupted() && trainer.steps_done() < steps;
+    const bool asked = options.interrupted && options.interrupted();
+    result.interrupted = (exchange ? exchange->any(asked) : asked) && trainer.steps_done() < steps;
     // An interrupted run that has not saved a model yet does so now: the directory must not keep another run's.
-    const bool evaluates = trainer.steps_done() % options.eval_every == 0 || trainer.steps_done() == steps || (result.interrupted && !on_disk);
+    const bool evaluates =
+        trainer.steps_done() % options.eval_every == 0 || trainer.steps_done() == steps || (result.interrupted && !on_disk);
     Score score;
     if (evaluates) {
-      score = options.validate();
+      if (first) score = options.validate();
+      if (exchange) score = exchange->gather(score).front();
       if (!std::isfinite(score.loss_nats())) {
-        return unexpected("{}: after step {} the validation loss is {}: training diverged; the checkpoint before is still there", options.out.string(),
-                          trainer.steps_done(), score.loss_nats());
+        return unexpected("{}: after step {} the validation loss is {}: training diverged; the checkpoint before is still there",
+                          options.out.string(), trainer.steps_done(), score.loss_nats());
       }
       progress.validation = &score;
       if (score.loss_nats() < state.best_loss_nats) {
         progress.best = true;
         state = {trainer.steps_done(), score.loss_nats(), score.bits_per_byte(), score.accuracy()};
         const std::vector<std::string> keep = on_disk ? std::vector<std::string>{"last"} : std::vector<std::string>{};
-        if (auto saved = save_directory(options.out, files(), keep); !saved) return tl::unexpected(saved.error());
+        if (first) {
+          if (auto saved = save_directory(options.out, files(), keep); !saved) return tl::unexpected(saved.error());
+        }
         on_disk = true;
       }
     }
@@ -174,12 +214,13 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
     if (evaluates || result.interrupted) {
       if (auto saved = save_last(); !saved) return tl::unexpected(saved.error());
     }
-    if (options.on_step) options.on_step(progress);
+    if (first && options.on_step) options.on_step(progress);
   }
   result.steps = trainer.steps_done();
   result.best_step = state.best_step;
   result.train_loss_nats = metrics.recent_loss();
-  result.val_loss_nats = state.best_loss_nats, result.val_bits_per_byte = state.best_bits_per_byte, result.val_accuracy = state.best_accuracy;
+  result.val_loss_nats = state.best_loss_nats, result.val_bits_per_byte = state.best_bits_per_byte,
+  result.val_accuracy = state.best_accuracy;
   result.seconds = seconds_since(start);
   result.tokens_per_s = step_seconds > 0 ? static_cast<double>(tokens) / step_seconds : 0;
   return result;

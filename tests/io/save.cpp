@@ -133,6 +133,22 @@ TEST_CASE("a process that dies while it saves leaves the old one; the next save 
   CHECK(fs::exists(dir / "m.saving-notes"));
 }
 
+TEST_CASE("what a process that died left in a checkpoint does not stand in the way of the next save of it") {
+  TemporaryDirectory dir;
+  REQUIRE(save_directory(dir / "m", checkpoint("one")));
+  const pid_t child = ::fork();
+  if (child == 0) {  // dies while it saves the state of a run, which lies in the checkpoint
+    (void)save_directory(dir / "m/last", {{"config.json", [](const fs::path&) -> Expected<void> { ::_exit(3); }}});
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WEXITSTATUS(status) == 3);
+  const auto saved = save_directory(dir / "m", checkpoint("two"));
+  CHECK_MESSAGE(saved, (saved ? "" : saved.error()));
+  CHECK(slurp(dir / "m/model.safetensors") == "two");
+}
+
 TEST_CASE("at every instant a whole checkpoint lies under the name") {
   TemporaryDirectory dir;
   REQUIRE(save_directory(dir / "m", {text("config.json", "0"), text("model.safetensors", "0")}));

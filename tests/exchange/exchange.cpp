@@ -1,0 +1,100 @@
+// What several processes find together. Alone (as ctest runs it first) there is nothing to join and these cases pass over it;
+// CMakeLists.txt has it started by mpirun.
+#include "glassformer/exchange/exchange.hpp"
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "glassformer/core/random.hpp"
+
+namespace glassformer {
+namespace {
+
+// One for all cases: a process joins once.
+Exchange* joined() {
+  static const std::unique_ptr<Exchange> exchange = Exchange::join();
+  return exchange.get();
+}
+
+template <class S>
+Arena<S> arena_of(Index numbers, std::uint64_t stream) {
+  auto layout = std::make_shared<ArenaLayout>();
+  layout->add("x", 1, numbers, ParameterKind::hidden);
+  Arena<S> arena(layout);
+  for (Index i = 0; i < numbers; ++i)
+    arena.values()[static_cast<std::size_t>(i)] = static_cast<S>(random_normal({7, stream}, static_cast<std::uint64_t>(i)));
+  return arena;
+}
+
+// The sum of the leaves of a node by one process, in the tree's order.
+template <class S>
+Arena<S> alone(Leaves node, Index numbers) {
+  if (node.size() == 1) return arena_of<S>(numbers, static_cast<std::uint64_t>(node.begin));
+  const Index split = tree_split(node);
+  Arena<S> sum = alone<S>({node.begin, split}, numbers);
+  add_to<S>(sum.values(), alone<S>({split, node.end}, numbers).values(), 1);
+  return sum;
+}
+
+template <class S>
+void check_sums(Exchange& exchange, Index each) {
+  constexpr Index kNumbers = 3000;
+  const auto tree = std::make_shared<SharedTree>(each * exchange.ranks(), exchange.ranks());
+  std::vector<Arena<S>> parts;
+  for (const Leaves piece : tree->pieces(exchange.rank())) parts.push_back(alone<S>(piece, kNumbers));
+  exchange.begin_sum(tree, parts, 2999, kNumbers);  // fewer numbers than processes
+  exchange.begin_sum(tree, parts, 1000, 2999);      // two at a time
+  exchange.begin_sum(tree, parts, 0, 1000);
+  exchange.wait();
+  const Arena<S> expected = alone<S>({0, each * exchange.ranks()}, kNumbers);
+  CHECK(std::ranges::equal(parts[0].values(), expected.values()));
+}
+
+}  // namespace
+
+TEST_CASE("ranks: sums have the bits of one process that adds in the tree's order") {
+  Exchange* exchange = joined();
+  if (!exchange) return;
+  for (const Index each : {1, 2, 3, 4}) {
+    check_sums<float>(*exchange, each);
+    check_sums<double>(*exchange, each);
+  }
+}
+
+TEST_CASE("ranks: values are gathered in order") {
+  Exchange* exchange = joined();
+  if (!exchange) return;
+  const auto numbers = exchange->gather<std::int64_t>(100 + exchange->rank());
+  REQUIRE(numbers.size() == static_cast<std::size_t>(exchange->ranks()));
+  for (int rank = 0; rank < exchange->ranks(); ++rank) CHECK(numbers[static_cast<std::size_t>(rank)] == 100 + rank);
+  const std::vector<double> mine{0.5 * exchange->rank(), -1};
+  CHECK(exchange->gather_all<double>(mine)[static_cast<std::size_t>(2 * (exchange->ranks() - 1))] == 0.5 * (exchange->ranks() - 1));
+  CHECK(exchange->any(exchange->rank() == exchange->ranks() - 1));
+  CHECK_FALSE(exchange->any(false));
+}
+
+// Not a test: what the cost model of docs/scaling.md needs to know of these processes and what lies between them. tests/bench/scaling.sh
+TEST_CASE("probe: seconds of sums of few and of many numbers" * doctest::skip()) {
+  Exchange* exchange = joined();
+  REQUIRE(exchange != nullptr);
+  const auto tree = std::make_shared<SharedTree>(exchange->ranks(), exchange->ranks());
+  const auto seconds = [&](Index numbers, int repeats) {
+    const std::vector<Arena<float>> parts{arena_of<float>(numbers, 1)};
+    double least = 1e9;
+    for (int i = 0; i < repeats; ++i) {
+      exchange->any(false);  // all begin together
+      const auto start = std::chrono::steady_clock::now();
+      exchange->begin_sum(tree, parts, 0, numbers);
+      exchange->wait();
+      least = std::min(least, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    return least;
+  };
+  const double few = seconds(16, 200), many = seconds(Index{1} << 22, 12);
+  if (exchange->is_first())
+    std::printf("{\"ranks\":%d,\"few_seconds\":%.9f,\"many_bytes\":%d,\"many_seconds\":%.9f}\n", exchange->ranks(), few, 1 << 24, many);
+}
+
+}  // namespace glassformer
