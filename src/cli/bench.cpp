@@ -58,6 +58,7 @@ int bench_command(Arguments arguments) {
       {"train", "a training step", bench_train_command},
       {"decode", "writing, token by token", bench_decode_command},
       {"prefill", "reading a prompt", bench_prefill_command},
+      {"tokenizer", "text to ids, and learning a vocabulary", bench_tokenizer_command},
   };
   if (arguments.empty() || (arguments[0].starts_with("--") && arguments[0] != "--help")) return bench_all_command(arguments);
   return dispatch("glassformer bench", "Measures speed, and the machine's own limit in the same run.", commands, arguments);

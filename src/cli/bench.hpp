@@ -34,6 +34,7 @@ int bench_machine_command(Arguments);
 int bench_matmul_command(Arguments);
 int bench_memory_command(Arguments);
 int bench_prefill_command(Arguments);
+int bench_tokenizer_command(Arguments);
 int bench_train_command(Arguments);
 
 }  // namespace glassformer::cli

@@ -3,6 +3,7 @@
 #include "cli/terminal.hpp"
 #include "glassformer/data/corpus.hpp"
 #include "glassformer/data/dataset.hpp"
+#include "glassformer/tokenizer/encoder.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -40,6 +41,7 @@ TextSource read_text_source(const Options& o, std::uint64_t seed) {
   require_usage(!o.given("corpus") || !o.given("document-end"), "--document-end: expected --data beside it, found --corpus, whose documents are known");
   require_usage(o.given("corpus") || !o.given("corpus-bytes"), "--corpus-bytes: expected --corpus beside it, found --data");
   TextSource source;
+  source.threads = o.exec().threads;
   if (o.given("corpus")) {
     const CorpusKind kind = checked(corpus_kind(o.text("corpus")));
     source.name = "corpus " + o.text("corpus");
@@ -68,7 +70,7 @@ Tokenizer choose_tokenizer(const std::string& choice, const TextSource& source, 
       options.on_merge = [&](const Merge& m) {
         if (progress.due()) progress.update(fmt::format("tokenizer: {} of {} merges", m.rank + 1, vocab_size - 256));
       };
-      return train_bpe(source.text, options);
+      return train_bpe_parallel(source.text, options, source.threads);
     }
   } catch (const std::invalid_argument& error) {
     throw Failure(fmt::format("{}: {}", source.name, error.what()));
@@ -78,16 +80,8 @@ Tokenizer choose_tokenizer(const std::string& choice, const TextSource& source, 
 
 std::vector<Token> encode_text(const Tokenizer& tokenizer, const TextSource& source, std::optional<Token> start) {
   try {
-    if (!start || source.documents.empty()) return tokenizer.encode_with_special(source.text);
-    std::vector<Token> ids;
-    for (std::size_t d = 0; d < source.documents.size(); ++d) {
-      const auto begin = static_cast<std::size_t>(source.documents[d]);
-      const std::size_t end = d + 1 < source.documents.size() ? static_cast<std::size_t>(source.documents[d + 1]) : source.text.size();
-      const std::vector<Token> document = tokenizer.encode_with_special(std::string_view(source.text).substr(begin, end - begin));
-      ids.push_back(*start);
-      ids.insert(ids.end(), document.begin(), document.end());
-    }
-    return ids;
+    if (!start || source.documents.empty()) return encode_with_special_parallel(tokenizer, source.text, source.threads);
+    return encode_documents(tokenizer, source.text, source.documents, start, source.threads);
   } catch (const std::invalid_argument& error) {
     throw Failure(fmt::format("{}: {}", source.name, error.what()));
   }

@@ -12,11 +12,12 @@ struct TextSource {
   std::string text;
   std::optional<double> bits_per_byte;  // entropy rate of the source, where it is known
   std::vector<Index> documents = {};    // byte offset of each document, where they are known: a generated corpus, or --document-end
+  int threads = 1;                      // --threads: to encode it with, and to train a tokenizer on it
 };
 
 // --data FILE, or --corpus KIND with --corpus-bytes; --source-bits-per-byte for a file whose source is known.
 void declare_text_source(Options&);
-// Throws UsageError unless exactly one of --data and --corpus was given.
+// Throws UsageError unless exactly one of --data and --corpus was given. The command has --threads.
 TextSource read_text_source(const Options&, std::uint64_t seed);
 
 // --tokenizer char|byte|bpe|DIR|tokenizer.json, by its value; bpe trains one with `vocab_size` on the text and tells its progress.

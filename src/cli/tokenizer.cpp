@@ -9,6 +9,7 @@
 #include "cli/text_source.hpp"
 #include "glassformer/data/dataset.hpp"
 #include "glassformer/io/save.hpp"
+#include "glassformer/tokenizer/encoder.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -40,7 +41,7 @@ int train(Arguments arguments) {
   o.list("special", "TOKEN", "a token of its own, which only its own spelling in the text becomes; <|endoftext|> unless given");
   o.flag("no-special", "no special token");
   o.path("out", "DIR|FILE.json", "where to save", required);
-  o.common(kSeed | kJson);
+  o.common(kSeed | kThreads | kJson);
   o.example("glassformer tokenizer train --data stories.txt --vocab-size 512 --out tokenizer.json");
   if (!o.parse(arguments)) return 0;
 
@@ -60,7 +61,7 @@ int train(Arguments arguments) {
                                   shown(m.right_bytes), grouped(m.count)));
     }
   };
-  const Tokenizer tokenizer = train_bpe(source.text, options);
+  const Tokenizer tokenizer = train_bpe_parallel(source.text, options, source.threads);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fs::path out = o.text("out");
   const FileToSave file{"tokenizer.json", [&](const fs::path& path) { return write_bytes(path, tokenizer_json(tokenizer)); }};
@@ -73,7 +74,7 @@ int train(Arguments arguments) {
     checked(save_file(out /= file.name, file.write));
   }
   const auto merges = static_cast<Index>(tokenizer.merges().size());
-  const double per_byte = static_cast<double>(tokenizer.encode(source.text).size()) / static_cast<double>(source.text.size());
+  const double per_byte = static_cast<double>(encode_parallel(tokenizer, source.text, source.threads).size()) / static_cast<double>(source.text.size());
   progress.keep(fmt::format("{}: {} tokens, {} merges in {:.2f} s; {:.3f} tokens per byte of {}", out.string(), tokenizer.vocab_size(),
                             merges, seconds, per_byte, source.name));
   if (merges < wanted) progress.keep(fmt::format("fewer merges than asked: after {} no pair occurs twice", merges));
@@ -111,13 +112,14 @@ int encode(Arguments arguments) {
   o.path("data", "FILE", "text to encode; with --tokenizer char the text that it is built from");
   o.flag("pieces", "print each id with its bytes, one a line");
   o.flag("special", "the spelling of a special token in the text becomes its id");
-  o.common(kJson);
+  o.common(kThreads | kJson);
   o.example("glassformer tokenizer encode --tokenizer tokenizer.json --text \"Once upon a time\"");
   if (!o.parse(arguments)) return 0;
 
   const Tokenizer tokenizer = read_tokenizer(o);
   const std::string text = o.given("text") ? o.text("text") : o.given("data") ? checked(read_text(o.text("data"))) : standard_input();
-  const std::vector<Token> ids = o.is_set("special") ? tokenizer.encode_with_special(text) : tokenizer.encode(text);
+  const int threads = o.exec().threads;
+  const std::vector<Token> ids = o.is_set("special") ? encode_with_special_parallel(tokenizer, text, threads) : encode_parallel(tokenizer, text, threads);
   if (o.json()) {
     JsonLine().add("ids", std::span<const Token>(ids)).print();
     return 0;

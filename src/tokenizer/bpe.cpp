@@ -1,21 +1,20 @@
 // Byte-level BPE encoding: pre-tokens, and within each the adjacent pair of the lowest rank merges until none has a rank.
 #include "tokenizer/impl.hpp"
 #include "tokenizer/merge.hpp"
-#include "tokenizer/piece_map.hpp"
+#include "tokenizer/piece_cache.hpp"
 #include "tokenizer/pre_tokenizer.hpp"
 
 namespace glassformer::tokenizer {
 namespace {
 
-constexpr std::size_t short_piece = 24;   // up to this many bytes a scan beats a heap
-constexpr std::size_t cached_piece = 48;  // longer pieces seldom repeat
+constexpr std::size_t short_piece_bytes = 24;  // up to this many a scan beats a heap
 
 std::uint32_t rank_of(const Tokenizer::Impl& t, Token left, Token right) { return t.ranks.find(pair_key(left, right)); }
 
 // Short pieces: find the lowest rank (the leftmost of equal ones) by a scan, merge, update the two neighbours, again.
 void merge_short(const Tokenizer::Impl& t, std::string_view piece, std::vector<Token>& out) {
-  Token ids[short_piece];
-  std::uint32_t ranks[short_piece];  // ranks[i]: of the pair (ids[i], ids[i+1])
+  Token ids[short_piece_bytes];
+  std::uint32_t ranks[short_piece_bytes];  // ranks[i]: of the pair (ids[i], ids[i+1])
   std::size_t n = piece.size();
   for (std::size_t i = 0; i < n; ++i) ids[i] = t.byte_ids[static_cast<unsigned char>(piece[i])];
   for (std::size_t i = 0; i + 1 < n; ++i) ranks[i] = rank_of(t, ids[i], ids[i + 1]);
@@ -39,7 +38,8 @@ std::vector<Token> bytes_of(const Tokenizer::Impl& t, std::string_view piece) {
   return ids;
 }
 
-template <class G = NobodyLooks> void merge_by_rank(const Tokenizer::Impl& t, std::vector<Token>& ids, G&& on_merge = {}) {
+template <class G = NobodyLooks>
+void merge_by_rank(const Tokenizer::Impl& t, std::vector<Token>& ids, G&& on_merge = {}) {
   const auto candidate = [&](Token left, Token right) {
     const std::uint32_t rank = rank_of(t, left, right);
     return rank == PairMap::none ? Candidate{} : Candidate{rank, t.merged[rank]};
@@ -55,25 +55,47 @@ void merge_long(const Tokenizer::Impl& t, std::string_view piece, std::vector<To
 
 }  // namespace
 
-void encode_bpe(const Tokenizer::Impl& t, std::string_view text, std::vector<Token>& out) {
-  struct Place {
-    std::size_t begin, count;  // where `out` holds the ids of a piece seen before
+void encode_bpe(const Tokenizer::Impl& t, PieceCache& cache, std::string_view text, std::vector<Token>& out) {
+  std::vector<Token> merged;  // of one piece
+  const auto merge = [&](std::string_view piece) {
+    ++cache.merged;
+    merged.clear();
+    piece.size() <= short_piece_bytes ? merge_short(t, piece, merged) : merge_long(t, piece, merged);
+    return std::span<const Token>(merged);
   };
-  PieceMap<Place> seen;
+  // Ids gather in a buffer of fixed size, which needs no look at the vector for each.
+  std::array<Token, 2048> ids;
+  std::size_t count = 0;
+  const auto append = [&](const Token* begin, std::size_t n) {
+    out.insert(out.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count));
+    out.insert(out.end(), begin, begin + n);
+    count = 0;
+  };
   for_each_pre_token(text, [&](std::string_view piece) {
-    if (piece.size() == 1) return out.push_back(t.byte_ids[static_cast<unsigned char>(piece[0])]);
-    if (piece.size() > cached_piece) return merge_long(t, piece, out);
-    const auto [place, is_new] = seen.insert(piece);
-    if (is_new) {
-      place.begin = out.size();
-      piece.size() <= short_piece ? merge_short(t, piece, out) : merge_long(t, piece, out);
-      place.count = out.size() - place.begin;
-    } else {
-      const std::size_t size = out.size();
-      out.resize(size + place.count);
-      std::copy_n(out.begin() + static_cast<std::ptrdiff_t>(place.begin), place.count, out.begin() + static_cast<std::ptrdiff_t>(size));
+    ++cache.pieces;
+    if (piece.size() <= ShortPiece::most_bytes) {
+      const ShortPiece key = short_piece(piece, static_cast<std::size_t>(text.data() + text.size() - piece.data()));
+      const PieceCache::Entry* known = cache.find(key);
+      if (known == nullptr) {
+        const auto found = merge(piece);
+        cache.remember(key, found);
+        append(found.data(), found.size());
+      } else if (known->count <= PieceCache::inline_ids) {
+        std::copy(known->ids.begin(), known->ids.end(), ids.begin() + static_cast<std::ptrdiff_t>(count));
+        count += known->count;
+        if (count > ids.size() - PieceCache::inline_ids) append(nullptr, 0);
+      } else {
+        append(cache.ids_of(*known), known->count);
+      }
+      return;
     }
+    if (const auto* known = piece.size() <= PieceCache::long_bytes ? cache.find_long(piece) : nullptr)
+      return append(known->data(), known->size());
+    const auto found = merge(piece);
+    if (piece.size() <= PieceCache::long_bytes) cache.remember_long(piece, found);
+    append(found.data(), found.size());
   });
+  append(nullptr, 0);
 }
 
 std::vector<EncodedPiece> explain_bpe(const Tokenizer::Impl& t, std::string_view text) {

@@ -6,6 +6,7 @@
 
 #include "glassformer/tokenizer/tokenizer.hpp"
 #include "tokenizer/flat_map.hpp"
+#include "tokenizer/segments.hpp"
 
 namespace glassformer {
 
@@ -17,10 +18,10 @@ struct Tokenizer::Impl {
   std::vector<Token> merged;                    // what each merge makes
   std::optional<Token> bos, eos, unknown;       // unknown: kind character, for characters outside the vocabulary
 
-  std::unordered_map<std::string_view, Token> ids;      // views into `tokens`; an ordinary token before a special one
-  std::array<Token, 256> byte_ids{};                    // kinds byte, bpe, score
-  tokenizer::PairMap ranks;                             // (left, right) → rank
-  std::array<std::vector<Token>, 256> special_by_byte;  // special tokens by first byte, the longest first
+  std::unordered_map<std::string_view, Token> ids;  // views into `tokens`; an ordinary token before a special one
+  std::array<Token, 256> byte_ids{};                // kind character: −1 where a byte alone is no character of the vocabulary
+  tokenizer::PairMap ranks;                         // (left, right) → rank
+  tokenizer::Spellings special_spellings;
 
   // Kind score: the spelling in the file ("<0x0A>" for a byte), scores, and the file's own "longest token".
   std::vector<std::string> spellings;
@@ -38,8 +39,10 @@ struct Tokenizer::Impl {
 
 namespace tokenizer {
 
+class PieceCache;
+
 // Appends the ids of a text without special tokens.
-void encode_bpe(const Tokenizer::Impl&, std::string_view text, std::vector<Token>& out);
+void encode_bpe(const Tokenizer::Impl&, PieceCache&, std::string_view text, std::vector<Token>& out);
 void encode_score(const Tokenizer::Impl&, std::string_view text, std::vector<Token>& out);
 // The same, told step by step.
 std::vector<EncodedPiece> explain_bpe(const Tokenizer::Impl&, std::string_view text);

@@ -35,8 +35,12 @@ Expected<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path, error)) {
     file = path / "tokenizer.json";
     if (!std::filesystem::exists(file, error)) file = path / "tokenizer.bin";
-    if (!std::filesystem::exists(file, error))
-      return unexpected("{}: expected a tokenizer.json or tokenizer.bin in this directory, found neither", path.string());
+    if (!std::filesystem::exists(file, error)) {
+      const auto encoder = path / "encoder.json", merges = path / "vocab.bpe";
+      if (std::filesystem::exists(encoder, error) && std::filesystem::exists(merges, error)) return load_gpt2_tokenizer(encoder, merges);
+      return unexpected("{}: expected a tokenizer.json, a tokenizer.bin, or an encoder.json and a vocab.bpe in this directory, found none",
+                        path.string());
+    }
   }
   const auto bytes = tokenizer::read_tokenizer_file(file);
   if (!bytes) return tl::unexpected(bytes.error());

@@ -21,17 +21,18 @@ Tokenizer Tokenizer::Impl::build(std::shared_ptr<Impl> p) {
     for (std::size_t id = 0; id < t.tokens.size(); ++id) {
       if (t.special[id] != specials) continue;
       t.ids.emplace(t.tokens[id], static_cast<Token>(id));
-      if (specials && !t.tokens[id].empty())
-        t.special_by_byte[static_cast<unsigned char>(t.tokens[id][0])].push_back(static_cast<Token>(id));
+      if (specials && !t.tokens[id].empty()) t.special_spellings.add(t.tokens[id], static_cast<Token>(id));
     }
-  for (auto& list : t.special_by_byte)
-    std::stable_sort(list.begin(), list.end(),
-                     [&](Token a, Token b) { return t.tokens[std::size_t(a)].size() > t.tokens[std::size_t(b)].size(); });
-  if (t.kind != Kind::character)
-    for (std::size_t b = 0; b < 256; ++b) {
-      const char byte = static_cast<char>(b);
-      t.byte_ids[b] = t.kind == Kind::score ? tokenizer::score_first_byte + static_cast<Token>(b) : t.ids.at(std::string_view(&byte, 1));
-    }
+  for (std::size_t b = 0; b < 256; ++b) {
+    const char byte = static_cast<char>(b);
+    const auto found = t.ids.find(std::string_view(&byte, 1));
+    if (t.kind == Kind::score)
+      t.byte_ids[b] = tokenizer::score_first_byte + static_cast<Token>(b);
+    else if (t.kind != Kind::character)
+      t.byte_ids[b] = t.ids.at(std::string_view(&byte, 1));
+    else
+      t.byte_ids[b] = found == t.ids.end() || t.special[std::size_t(found->second)] ? -1 : found->second;
+  }
   t.ranks = tokenizer::PairMap(t.merges.size());
   for (std::size_t rank = 0; rank < t.merges.size(); ++rank)
     t.ranks.insert(tokenizer::pair_key(t.merges[rank].first, t.merges[rank].second), static_cast<std::uint32_t>(rank));
@@ -58,71 +59,7 @@ std::size_t checked(const Tokenizer& t, Token id) {
   return static_cast<std::size_t>(id);
 }
 
-void encode_characters(const Tokenizer::Impl& t, std::string_view text, std::size_t offset, std::vector<Token>& out) {
-  for (std::size_t i = 0; i < text.size();) {
-    const CodePoint c = code_point_at(text.substr(i));
-    const std::string_view bytes = text.substr(i, static_cast<std::size_t>(c.bytes));
-    const auto found = t.ids.find(bytes);
-    if (found != t.ids.end() && !t.special[static_cast<std::size_t>(found->second)])
-      out.push_back(found->second);
-    else if (t.unknown)
-      out.push_back(*t.unknown);
-    else if (c.value < 0)
-      require(false, "byte 0x{:02X} at byte {} is not valid UTF-8, which a character tokenizer needs", static_cast<unsigned char>(text[i]),
-              offset + i);
-    else
-      require(false, "character {} (U+{:04X}) at byte {} is not in the vocabulary of {} characters", c.value < 32 ? "" : bytes, c.value,
-              offset + i, t.tokens.size());
-    i += bytes.size();
-  }
-}
-
-// `offset`: where the text stands in what the caller gave, for messages.
-void encode_plain(const Tokenizer::Impl& t, std::string_view text, std::size_t offset, std::vector<Token>& out) {
-  switch (t.kind) {
-    case Kind::character:
-      return encode_characters(t, text, offset, out);
-    case Kind::byte:
-      for (const char b : text) out.push_back(t.byte_ids[static_cast<unsigned char>(b)]);
-      return;
-    case Kind::bpe:
-      return tokenizer::encode_bpe(t, text, out);
-    case Kind::score:
-      return tokenizer::encode_score(t, text, out);
-  }
-}
-
-// The special token that the text starts with, or −1.
-Token special_at(const Tokenizer::Impl& t, std::string_view text) {
-  for (const Token id : t.special_by_byte[static_cast<unsigned char>(text[0])])
-    if (text.starts_with(t.tokens[static_cast<std::size_t>(id)])) return id;
-  return -1;
-}
-
 }  // namespace
-
-std::vector<Token> Tokenizer::encode(std::string_view text) const {
-  std::vector<Token> out;
-  encode_plain(*impl_, text, 0, out);
-  return out;
-}
-
-std::vector<Token> Tokenizer::encode_with_special(std::string_view text) const {
-  std::vector<Token> out;
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < text.size();) {
-    const Token id = special_at(*impl_, text.substr(i));
-    if (id < 0) {
-      ++i;
-      continue;
-    }
-    encode_plain(*impl_, text.substr(begin, i - begin), begin, out);
-    out.push_back(id);
-    begin = i += impl_->tokens[static_cast<std::size_t>(id)].size();
-  }
-  encode_plain(*impl_, text.substr(begin), begin, out);
-  return out;
-}
 
 std::string Tokenizer::decode(std::span<const Token> ids) const {
   for (const Token id : ids) checked(*this, id);

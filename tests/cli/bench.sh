@@ -46,6 +46,17 @@ fails 1 "m.gguf: expected a model of the family llama, found gpt2" bench decode 
 works bench train --layers 1 --heads 2 --width 16 --context 16 --batch 2 --steps 2 --json
 json parameters step_ms tokens_per_s gflops_per_s fma_peak_gflops_per_s share_of_fma_peak peak_bytes operations
 
+works bench tokenizer --corpus stories --corpus-bytes 20K --vocab-size 300 --repeats 1 --threads 2 --json
+json bytes tokens pre_tokens new_pre_tokens cold_mb_per_s warm_mb_per_s threads_mb_per_s threads merges places learn_seconds
+is merges 44
+[ "$(field bytes)" -gt "$(field tokens)" ] && [ "$(field tokens)" -gt "$(field pre_tokens)" ] && [ "$(field pre_tokens)" -gt "$(field new_pre_tokens)" ] ||
+  fail "expected bytes > tokens > pre-tokens > new ones"
+printf 'one two three' >text
+works bench tokenizer --data text --tokenizer byte --repeats 1 --json
+is tokens 13
+is merges 1 # " t" stands twice
+
+fails 1 "no-such" bench tokenizer --data text --tokenizer no-such
 fails 2 "expected a command of all, machine" bench decod
 fails 2 "--type: expected one of f32, q8_0" bench decode --type q5_0
 fails 2 "--tokens: expected at most --context 16, found 17" bench decode $shape --context 16 --tokens 17

@@ -9,6 +9,15 @@ tail -n 1 out | grep -q '"vocab_size":300,"merges":43,' || fail "expected 300 to
 works tokenizer train --data text --vocab-size 300 --out dir
 same_bytes t.json dir/tokenizer.json
 
+works tokenizer train --data text --vocab-size 300 --threads 3 --out t3.json
+same_bytes t.json t3.json
+works corpus --bytes 1200K --out long
+for threads in 1 3; do
+  works tokenizer encode --tokenizer t.json --data long --special --threads $threads
+  cp out ids$threads
+done
+same_bytes ids1 ids3
+
 printf 'Zoë said "日本" \xff\x00 twice.\n' >odd
 for tokenizer in byte t.json dir; do
   works tokenizer encode --tokenizer $tokenizer --data odd

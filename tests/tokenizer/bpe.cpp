@@ -4,7 +4,7 @@
 #include <map>
 
 #include "glassformer/core/random.hpp"
-#include "glassformer/tokenizer/tokenizer.hpp"
+#include "glassformer/tokenizer/encoder.hpp"
 #include "tokenizer/unicode.hpp"
 
 using namespace glassformer;
@@ -201,6 +201,43 @@ TEST_CASE("one huge pre-token, a quarter of a million letters, equals doubling b
   CHECK(ids.size() == (1u << 18) / 1024 + 2);  // the rest 5 = 4 + 1
   CHECK(t.token_bytes(ids.front()).size() == 1024);
   CHECK(t.token_bytes(ids[ids.size() - 2]).size() == 4);
+}
+
+TEST_CASE("training looks at each place a few times only, whatever the text: linear") {
+  std::string distinct;
+  for (std::size_t i = 0; i < 8000; ++i) distinct += " " + random_text(i, 12, "abcdefghijklmnop");
+  const std::vector<std::string> texts = {std::string(200'000, 'a'), random_text(1, 200'000, "acgt"), random_text(2, 200'000, "ab"),
+                                          distinct};
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    Index looked_at = 0;
+    BpeOptions options;
+    options.vocab_size = 2000;
+    const Tokenizer t = train_bpe_parallel(texts[i], options, 1, &looked_at);
+    CAPTURE(i);
+    CHECK(t.merges().size() > 15);
+    // n − 1 pairs at first, and each merge, of which there are at most n − 1, adds one on either side.
+    CHECK(looked_at < 3 * static_cast<Index>(texts[i].size()));
+    CHECK(looked_at >= static_cast<Index>(texts[i].size() - t.encode(texts[i]).size()));
+  }
+}
+
+TEST_CASE("the same merges and counts for any number of threads") {
+  std::string text;
+  for (std::uint64_t i = 0; text.size() < 2'500'000; ++i)
+    text += random_text(i, 1 + i % 40, "aabcde") + (i % 50 == 0 ? "<|endoftext|>" : i % 7 == 0 ? "\n\n" : " ");
+  const auto learned = [&](int threads) {
+    std::vector<std::pair<std::string, Index>> merges;
+    BpeOptions options;
+    options.vocab_size = 700;
+    options.on_merge = [&](const Merge& m) { merges.emplace_back(m.bytes, m.count); };
+    Index looked_at = 0;
+    train_bpe_parallel(text, options, threads, &looked_at);
+    merges.emplace_back("places", looked_at);
+    return merges;
+  };
+  const auto one = learned(1);
+  REQUIRE(one.size() == 700 - 256 - 1 + 1);
+  for (const int threads : {2, 3}) CHECK(learned(threads) == one);
 }
 
 TEST_CASE("characters: sorted code points, and a clear word about one that is missing") {

@@ -175,6 +175,9 @@ TEST_CASE("GPT-2 as published") {
   const auto back = load_tokenizer(folder.write("tokenizer.json", tokenizer_json(*t)));
   REQUIRE_MESSAGE(back.has_value(), back.error());
   check_same(*t, *back);
+  const auto directory = load_tokenizer(shared / "data/gpt2");
+  REQUIRE_MESSAGE(directory.has_value(), directory.error());
+  check_same(*t, *directory);
   const auto swapped = load_gpt2_tokenizer(merges, encoder);
   REQUIRE_FALSE(swapped.has_value());
   CHECK(swapped.error().starts_with(merges.string() + ": expected JSON"));

@@ -1,7 +1,10 @@
+#include "tokenizer/pre_tokenizer.hpp"
+
 #include <doctest/doctest.h>
 
 #include <set>
 
+#include "glassformer/core/random.hpp"
 #include "glassformer/tokenizer/tokenizer.hpp"
 #include "tokenizer/unicode.hpp"
 
@@ -71,4 +74,25 @@ TEST_CASE("GPT-2's table of bytes: 256 distinct visible characters, printable on
   CHECK(order[187] == 0xFF);  // 188 visible bytes, then the others
   CHECK(order[188] == 0);
   CHECK(order[220] == ' ');  // GPT-2's id of a space
+}
+
+TEST_CASE("windows of 64 bytes cut as the pattern does match by match") {
+  const std::vector<std::vector<std::string>> alphabets = {
+      {"a", "b", "S", " ", "'", "s", "re", "ll"},
+      {" ", "\n", "\t", "x", "'d", "'"},
+      {"word", " ", "  ", "12", ".", "--", "'ve", "'VE", "\r\n", "m", "{", "`", "@", "[", "/", ":", "\x7F", std::string(1, '\0')},
+      {"plain words and more of them ", "\u00e9", "\u00a0", "\u2003", "\u4f60", "\xff", "\xe4\xbd", "'", "t", " "},
+      {std::string(70, 'q'), std::string(63, ' '), std::string(64, '.'), std::string(31, '7'), "'ll", "x", "\n", " "}};
+  for (std::uint64_t seed = 0; seed < 3000; ++seed) {
+    const auto& alphabet = alphabets[seed % alphabets.size()];
+    std::string text;
+    for (std::uint64_t i = 0; i < seed % 150; ++i) text += alphabet[random_below({seed, 3}, i, alphabet.size())];
+    Pieces by_windows, by_matches;
+    tokenizer::for_each_pre_token(text, [&](std::string_view piece) { by_windows.emplace_back(piece); });
+    for (std::string_view rest = text; !rest.empty(); rest.remove_prefix(by_matches.back().size()))
+      by_matches.emplace_back(rest.substr(0, tokenizer::match_pre_token(rest).length));
+    CAPTURE(seed);
+    CAPTURE(text);
+    CHECK(by_windows == by_matches);
+  }
 }

@@ -111,7 +111,7 @@ struct BpeOptions {
 // Throws std::invalid_argument when vocab_size < 256 + special, or a special token is empty, repeated, or also an ordinary token.
 Tokenizer train_bpe(std::string_view text, const BpeOptions&);
 
-// A directory (its tokenizer.json, else its tokenizer.bin), a Hugging Face tokenizer.json or a llama2.c tokenizer.bin, told apart by
+// A directory (its tokenizer.json, else tokenizer.bin, else GPT-2's encoder.json and vocab.bpe), a Hugging Face tokenizer.json or a llama2.c tokenizer.bin, told apart by
 // content.
 Expected<Tokenizer> load_tokenizer(const std::filesystem::path&);
 // GPT-2 as OpenAI published it.
