@@ -51,8 +51,10 @@ inline void integer_tile(const QuantizedInput& x, ptrdiff_t n, const Tile<V>& ti
     typename V::Float scale;
     if constexpr (kFirst) {
       scale = tile_block<V>(tile.format, tile.rows + b * bytes, tile.row_bytes, column);
-      for (ptrdiff_t line = b * L * bytes / 64; line < (b + 1) * L * bytes / 64; ++line)
-        ask_ahead(tile.rows + 64 * line, L * tile.row_bytes);  // the next tile
+      // Four tiles ahead, and into the second-level cache: a tile's lines are more than the first can wait for (measured: 27 GB/s for 20).
+      for (ptrdiff_t line = b * L * bytes / 64; line < (b + 1) * L * bytes / 64; ++line) {
+        __builtin_prefetch(reinterpret_cast<const void*>(ahead_of(tile.rows, 4 * L * tile.row_bytes + 64 * line)), 0, 2);
+      }
       for (ptrdiff_t c = 0; keep && c < 8; ++c) V::store_int(tile.codes + (b * 8 + c) * 4 * L, column[c]);
       if (keep) V::store(tile.scales + b * L, scale);
     } else {

@@ -27,13 +27,12 @@ constexpr float kNf4[16] = {-1.0f,
                             1.0f};
 constexpr float kCentred[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
 
-// W is read once and from memory: asked for this many bytes ahead, its next rows included, a core gets half as much again as by itself
-// (measured).
-constexpr ptrdiff_t kAhead = 2048;
-inline void ask_ahead(const void* p, ptrdiff_t ahead = kAhead) {
-  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(ahead)), 0,
-                     3);  // no address of ours, perhaps
+// W is read once and from memory: asked for 2 KB ahead, a core gets up to a fifth more of it than by itself (measured, Zen 4). An address
+// ahead may be none of ours, which a processor passes over.
+inline std::uintptr_t ahead_of(const void* p, ptrdiff_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(bytes);
 }
+inline void ask_ahead(const void* p) { __builtin_prefetch(reinterpret_cast<const void*>(ahead_of(p, 2048)), 0, 3); }
 
 inline ptrdiff_t up_to(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
 
