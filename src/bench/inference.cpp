@@ -28,7 +28,7 @@ class Reader {
     for (const Index s : slots_) cache_.truncate(s, 0);
   }
 
-  // Reads ids [B·n], n more tokens of each sequence. `row_exact` as in generate: one at a time, but not where a prompt is read.
+  // Reads ids [B·n], n more tokens of each sequence; B or n is 1. `row_exact` as in generate: one at a time, but not where a prompt is read.
   const Matrix<float>& read(std::span<const Token> ids, bool row_exact) {
     const Index batch = static_cast<Index>(slots_.size()), each = static_cast<Index>(ids.size()) / batch;
     for (Index s = 0; s <= batch; ++s) bounds_[static_cast<std::size_t>(s)] = s * each;
@@ -37,10 +37,8 @@ class Reader {
     auto hidden = hidden_.topRows(batch * each);
     decoder_forward<float>(model_, pass, ids, hidden);
 
-    for (Index s = 1; s < batch && each > 1; ++s) hidden.row(s) = hidden.row((s + 1) * each - 1);
-    if (each > 1) hidden.row(0) = hidden.row(each - 1);
     std::iota(bounds_.begin(), bounds_.end(), Index{0});
-    decoder_logits<float>(model_, this->pass(true), hidden.topRows(batch), logits_);
+    decoder_logits<float>(model_, this->pass(true), hidden.bottomRows(batch), logits_);
     return logits_;
   }
 

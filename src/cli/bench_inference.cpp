@@ -1,4 +1,6 @@
 // bench decode, bench prefill: a model of random weights writes, and reads.
+#include <filesystem>
+
 #include "cli/bench.hpp"
 #include "cli/terminal.hpp"
 #include "glassformer/io/gguf.hpp"
@@ -81,6 +83,7 @@ int bench_decode_command(Arguments arguments) {
   o.integer("batch", 1, 1, "sequences at once, each with its own cache");
   o.integer("tokens", 200, 1, "tokens of each sequence");
   o.path("write-gguf", "FILE", "also write the model that is timed, for llama.cpp: --arch llama in f32, q8_0 or q4_0");
+  o.flag("overwrite", "replace the file of --write-gguf");
   o.common(kThreads | kKernels | kActivations | kJson);
   o.example("glassformer bench decode --type q8_0 --batch 8");
   if (!o.parse(arguments)) return 0;
@@ -90,6 +93,12 @@ int bench_decode_command(Arguments arguments) {
                 options.tokens);
   require_usage(!o.given("write-gguf") || o.integer("vocab") >= kIds, "--write-gguf: expected --vocab {} at least, found {}", kIds,
                 o.integer("vocab"));
+  if (o.given("write-gguf")) {
+    const std::filesystem::path file = o.text("write-gguf");
+    require_usage(file.extension() == ".gguf", "--write-gguf: expected a file that ends in .gguf, found {}", file.string());
+    std::error_code ignored;
+    if (!o.is_set("overwrite") && std::filesystem::exists(file, ignored)) throw Failure(fmt::format("{}: expected a new file, found one; give --overwrite", file.string()));
+  }
   const Subject subject = make_subject(o);
   if (o.given("write-gguf")) checked(save_gguf(o.text("write-gguf"), subject.model, train_bpe("", {.vocab_size = kIds})));
   const DecodeBench b = bench_decode(subject.model, options);

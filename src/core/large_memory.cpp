@@ -38,10 +38,11 @@ class Regions {
     ++r.users;
     return result;
   }
-  void give_back(void* memory) noexcept {
+  void give_back(void* memory, std::size_t bytes) noexcept {
     const std::scoped_lock lock(guard_);
     const auto r =
         std::find_if(regions_.begin(), regions_.end(), [&](const Region& x) { return memory >= x.data && memory < x.data + kRegion; });
+    if (static_cast<std::byte*>(memory) + bytes == r->data + r->used) r->used -= bytes;  // the last one: for the next
     if (--r->users > 0) return;
     std::free(r->data);
     regions_.erase(r);
@@ -61,18 +62,32 @@ Regions& regions() {
   return all;
 }
 
+// Regions where huge pages are to be had; and not where AddressSanitizer watches the borders between allocations.
+#if defined(__SANITIZE_ADDRESS__) || !defined(__linux__)
+constexpr bool kShare = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kShare = false;
+#else
+constexpr bool kShare = true;
+#endif
+#else
+constexpr bool kShare = true;
+#endif
+bool shares(std::size_t bytes) { return kShare && bytes >= kSmall && bytes < kRegion / 2; }
+
 }  // namespace
 
 void* allocate_large(std::size_t bytes) {
   if (bytes >= kRegion / 2) return huge_pages(bytes);
-  if (bytes >= kSmall) return regions().take(round_up(bytes, 64));
+  if (shares(bytes)) return regions().take(round_up(bytes, 64));
   void* block = std::aligned_alloc(64, round_up(std::max<std::size_t>(bytes, 1), 64));
   if (!block) throw std::bad_alloc();
   return block;
 }
 
 void free_large(void* memory, std::size_t bytes) noexcept {
-  if (bytes >= kSmall && bytes < kRegion / 2) return regions().give_back(memory);
+  if (shares(bytes)) return regions().give_back(memory, round_up(bytes, 64));
   std::free(memory);
 }
 

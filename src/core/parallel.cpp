@@ -43,35 +43,44 @@ class Pool {
  public:
   ~Pool() {
     stop_ = true;
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
-    for (std::thread& t : threads_) t.join();
+    for (const auto& w : workers_) w->call();
+    for (const auto& w : workers_) w->thread.join();
   }
 
   void run(int threads, Index tasks, void* context, void (*call)(void*, Index)) {
     const std::scoped_lock one_loop_at_a_time(guard_);
-    while (static_cast<int>(threads_.size()) < threads - 1) {
-      threads_.emplace_back([this, number = static_cast<int>(threads_.size()), seen = generation_.load()] { work(number, seen); });
+    const auto helpers = static_cast<std::size_t>(threads - 1);
+    while (workers_.size() < helpers) {
+      workers_.push_back(std::make_unique<Worker>());
+      workers_.back()->thread = std::thread([this, &own = *workers_.back()] { work(own); });
     }
-    context_ = context, call_ = call, tasks_ = tasks, helpers_ = threads - 1;
+    context_ = context, call_ = call, tasks_ = tasks;
     next_.store(0, std::memory_order_relaxed);
     failure_ = nullptr;
-    busy_.store(static_cast<std::uint32_t>(threads_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
+    busy_.store(static_cast<std::uint32_t>(helpers), std::memory_order_relaxed);
+    for (std::size_t i = 0; i < helpers; ++i) workers_[i]->call();  // those alone: others sleep on, and nobody waits for them
     take_tasks();
     for (std::uint32_t left = busy_.load(std::memory_order_acquire); left != 0; left = busy_.load(std::memory_order_acquire)) wait_for_change(busy_, left);
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
-  void work(int number, std::uint32_t seen) {
+  struct Worker {
+    std::atomic<std::uint32_t> calls{0};
+    std::thread thread;
+    void call() {
+      calls.fetch_add(1, std::memory_order_release);
+      calls.notify_one();
+    }
+  };
+
+  void work(Worker& own) {
     inside_loop = true;
-    for (;;) {
-      wait_for_change(generation_, seen);
-      seen = generation_.load(std::memory_order_acquire);
+    for (std::uint32_t seen = 0;;) {
+      wait_for_change(own.calls, seen);
+      seen = own.calls.load(std::memory_order_acquire);
       if (stop_) return;
-      if (number < helpers_) take_tasks();
+      take_tasks();
       if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_all();
     }
   }
@@ -88,14 +97,13 @@ class Pool {
   }
 
   std::mutex guard_, failure_guard_;
-  std::vector<std::thread> threads_;
-  std::atomic<std::uint32_t> generation_{0}, busy_{0};
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::atomic<std::uint32_t> busy_{0};
   std::atomic<Index> next_{0};
   std::atomic<bool> stop_{false};
   void* context_ = nullptr;
   void (*call_)(void*, Index) = nullptr;
   Index tasks_ = 0;
-  int helpers_ = 0;
   std::exception_ptr failure_;
 };
 

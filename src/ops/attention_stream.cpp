@@ -154,7 +154,7 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
 }
 
 // Σ of a vector's lanes, by halves.
-template <class S> S lanes_sum(typename detail::TileVector<S>::Type v) {
+template <class S> S lanes_sum(const typename detail::TileVector<S>::Type& v) {
   S lane[kTileLanes<S>];
   std::memcpy(lane, &v, 64);
   for (Index half = kTileLanes<S> / 2; half > 0; half /= 2) {

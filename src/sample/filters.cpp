@@ -52,8 +52,8 @@ void validate(const SamplingOptions& o) {
   require(o.top_k >= 0, "top-k: expected 0 (off) or more, found {}", o.top_k);
   require(o.top_p > 0 && o.top_p <= 1, "top-p: expected more than 0 and at most 1 (off), found {}", o.top_p);
   require(o.min_p >= 0 && o.min_p <= 1, "min-p: expected 0 (off) to 1, found {}", o.min_p);
-  require(std::isfinite(o.repetition_penalty) && o.repetition_penalty > 0, "repetition penalty: expected more than 0 (1 is off), found {}",
-          o.repetition_penalty);
+  // Within what leaves every product with a logit finite.
+  require(o.repetition_penalty >= 1e-9 && o.repetition_penalty <= 1e9, "repetition penalty: expected 1e-9 to 1e9 (1 is off), found {}", o.repetition_penalty);
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options) { validate(options); }

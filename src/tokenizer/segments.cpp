@@ -7,8 +7,10 @@ namespace glassformer::tokenizer {
 void Spellings::add(std::string_view spelling, Token id) {
   auto& list = by_first_byte_[static_cast<unsigned char>(spelling[0])];
   if (list.empty()) first_bytes_ += spelling[0];
-  list.push_back({std::string(spelling), id});
-  std::stable_sort(list.begin(), list.end(), [](const Spelling& a, const Spelling& b) { return a.bytes.size() > b.bytes.size(); });
+  const auto longer = [](const Spelling& a, const Spelling& b) { return a.bytes.size() > b.bytes.size(); };
+  Spelling one{std::string(spelling), id};
+  const auto place = std::upper_bound(list.begin(), list.end(), one, longer);  // behind those of its length
+  list.insert(place, std::move(one));
 }
 
 std::optional<Spellings::Found> Spellings::next(std::string_view text, std::size_t from) const {
@@ -35,8 +37,8 @@ std::vector<Segment> cut_segments(std::string_view text, const std::vector<Segme
   std::vector<Segment> out;
   for (Segment s : segments) {
     for (std::size_t at = s.begin + bytes; at < s.end; ++at) {
-      const char c = text[at - 1];
-      if (!space(text[at]) || c <= ' ' || c == '\x7F') continue;
+      const auto c = static_cast<unsigned char>(text[at - 1]);
+      if (!space(text[at]) || c <= ' ' || c >= 0x7F) continue;  // from 0x80 on it may end a space that is no ASCII
       out.push_back({s.begin, at, s.before});
       s = {at, s.end};
       at += bytes;

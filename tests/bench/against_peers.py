@@ -9,7 +9,8 @@ median, most, and what is to be reached. Both do the same work: the same shapes,
 `batch` is the engine beside itself: eight sequences at once against one.
 
 Needs, for training, Debian's python3-torch; for llama.cpp node's npm and g++: the library is what the npm package @node-llama-cpp/linux-x64 ships, and the
-program is SHARED/peers/llama_bench.cpp. --llama-bench PROGRAM --llama-libraries FOLDER take what is there already. Nothing else may run meanwhile: --under "CMD"
+program is SHARED/peers/llama_bench.cpp. --llama-bench PROGRAM --llama-libraries FOLDER take what is there already. PyTorch takes all
+processors, whatever --threads says. Nothing else may run meanwhile: --under "CMD"
 puts CMD before each timed command. Exit 0: all that was asked for was measured; 1: something was not; whether targets are reached is printed, and not the exit code.
 The last line is one JSON object.
 """
@@ -37,7 +38,10 @@ def last_object(command, under=()):
     done = subprocess.run([*under, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise Missing(f"{shlex.join(map(str, command))}: exit {done.returncode}: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    try:
+        return json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise Missing(f"{shlex.join(map(str, command))}: expected a JSON object on its last line, found {done.stdout[-200:]!r}")
 
 
 def options(shape):
@@ -67,9 +71,8 @@ def llama_bench(a):
 
 def gguf(a, kind):
     """The 110M model of random weights as llama.cpp's file."""
-    path = a.work / f"110M-{kind}.gguf"
-    if not path.exists():
-        subprocess.run([a.program, "bench", "decode", "--type", kind, "--tokens", "1", "--repeats", "1", "--write-gguf", path], check=True, stdout=subprocess.DEVNULL)
+    path = a.work / f"110M-{kind}.gguf"  # written anew: an old one may be another version's
+    last_object([a.program, "bench", "decode", "--type", kind, "--tokens", "1", "--repeats", "1", "--write-gguf", path, "--overwrite", "--json"])
     return path
 
 

@@ -40,6 +40,9 @@ per_token=($(tail -n 1 out | grep -o '"bytes_per_token":[0-9]*' | cut -d: -f2))
 file="--layers 1 --heads 2 --width 64 --hidden 64 --repeats 1 --threads 2 --tokens 2 --write-gguf m.gguf"
 works bench decode $file --vocab 300
 [ "$(head -c 4 m.gguf)" = GGUF ] || fail "expected a GGUF file"
+fails 1 "m.gguf: expected a new file, found one; give --overwrite" bench decode $file --vocab 300
+fails 2 "--write-gguf: expected a file that ends in .gguf, found model.safetensors" bench decode --write-gguf model.safetensors
+file="$file --overwrite"
 fails 2 "--write-gguf: expected --vocab 257 at least, found 256" bench decode $file --vocab 256
 fails 1 "m.gguf: expected matrices in f32, q8_0 or q4_0, found .* in nf4" bench decode $file --vocab 300 --type nf4
 fails 1 "m.gguf: expected a model of the family llama, found gpt2" bench decode $file --vocab 300 --arch gpt2

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+
 #include "glassformer/ops/linear.hpp"
 #include "glassformer/quantize/block.hpp"
 #include "glassformer/quantize/row.hpp"
@@ -91,6 +93,11 @@ Matrix<float> integer_product(const kernels::Kernels& k, const Quantized& w, con
 TEST_CASE("kernels: the machine's choice can run, and the portable ones always can") {
   CHECK(kernels::can_run(kernels::chosen()));
   CHECK(kernels::can_run(kernels::portable));
+#if defined(__x86_64__)
+  REQUIRE(kernels::avx2.name);  // compiled in, whatever this machine can run
+  REQUIRE(kernels::avx512.name);
+#endif
+  if (const char* wanted = std::getenv("GLASSFORMER_SIMD"); wanted && std::string(wanted) == "portable") CHECK(&kernels::chosen() == &kernels::portable);
   CHECK(std::string(ops::kernel_name()) == kernels::chosen().name);
 }
 

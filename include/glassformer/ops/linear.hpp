@@ -17,7 +17,7 @@ template <class S> void multiply_tn(S alpha, ConstMatrixRef<S> a, ConstMatrixRef
 
 // y = x·Wᵀ + b                x [N, I], W [O, I], b [1, O] or absent, y [N, O]
 // A quantized W is turned to floating point a few rows at a time, in registers (exec.row_exact) or in a tile that lies in cache. With
-// exec.activations int8, q8_0 and q4_0 in float are instead multiplied in whole numbers: x is rounded to 8 bits a block of 32, which changes
+// exec.activations int8 (and fused kernels), q8_0 and q4_0 in float are instead multiplied in whole numbers: x is rounded to 8 bits a block of 32, which changes
 // y by some 0.5% of its size, and each row of y has the same bits for any number of rows.
 template <class S> void linear_forward(ConstMatrixRef<S> x, const Weight<S>& weight, MatrixView<S> bias, MatrixRef<S> y, const Exec&);
 // dx = dy·W                   assigned
@@ -29,7 +29,7 @@ void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, Matri
 // The name of the matrix product in use: "oneDNN" or "Eigen".
 const char* multiply_backend();
 // The instruction set of the kernels that decode: "AVX-512", "AVX2" or "portable", the best that this processor has. The environment variable
-// GLASSFORMER_SIMD (avx2, portable) asks for less.
+// GLASSFORMER_SIMD (avx512, avx2, portable) asks for less; anything else in it throws std::invalid_argument.
 const char* kernel_name();
 
 }  // namespace glassformer::ops
