@@ -112,6 +112,8 @@ TEST_CASE("kernels: dense products of each instruction set; a row alone has the 
       for (Index n = 0; n < N; ++n) k.dense({x.data() + n * I, 1, I}, w.data(), I, O, I, {alone.data() + n * O, O});
       CHECK(error(y, x, w.cast<double>()) < 1e-6);
       CHECK(test::same_bits(y, alone));
+      for (Index o = 0; o < O; ++o) k.dense({x.data(), N, I}, w.data() + o * I, I, 1, I, {alone.data() + o, O});  // and a row of W
+      CHECK(test::same_bits(y, alone));
     }
   });
 }

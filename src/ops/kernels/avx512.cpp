@@ -20,7 +20,15 @@ struct Avx512 {
   static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
-  static float sum(Float x) { return _mm512_reduce_add_ps(x); }
+  static __m256 halves(Float x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); }
+  static float sum(Float x) {
+    const __m256 pairs = _mm256_hadd_ps(halves(x), halves(x)), fours = _mm256_hadd_ps(pairs, pairs);
+    return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
+  }
+  static void sum4(const Float* x, float* out) {
+    const __m256 fours = _mm256_hadd_ps(_mm256_hadd_ps(halves(x[0]), halves(x[1])), _mm256_hadd_ps(halves(x[2]), halves(x[3])));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
+  }
   static float half(const std::uint8_t* p) {
     std::uint16_t bits;
     std::memcpy(&bits, p, 2);

@@ -24,6 +24,9 @@ struct Portable {
   static Float mul(Float a, Float b) { return a * b; }
   static Float fma(Float a, Float b, Float c) { return a * b + c; }
   static float sum(Float x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
+  static void sum4(const Float* x, float* out) {
+    for (int i = 0; i < 4; ++i) out[i] = sum(x[i]);
+  }
   // fp16: sign, five bits of exponent, ten of fraction; below 2⁻¹⁴ without the leading one
   static float half_of(std::uint16_t bits) {
     const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;

@@ -1,6 +1,7 @@
 // The loops, over a vector type V of one instruction set. Included by one source file for each; everything is in an unnamed namespace, or
 // the linker might take one file's instructions for another's.
-//   V::Float, V::Int, V::kLanes, load, set, zero, mul, fma(a, b, c) = a·b + c, sum, widen8 (int8 → numbers), load_dwords, shift, lookup
+//   V::Float, V::Int, V::kLanes, load, set, zero, mul, fma(a, b, c) = a·b + c, sum, sum4 (of four vectors, as sum), widen8 (int8 →
+//   numbers), load_dwords, shift, lookup
 #pragma once
 #include <cstring>
 
@@ -73,9 +74,45 @@ inline void dense_row(const float* x, ptrdiff_t x_stride, const float* w, ptrdif
   }
 }
 
+// The same of one row of x with four rows of W, `w_stride` apart: of short rows, whose products are no more work than adding up a
+// register's lanes, which is done for all four at once. Each sum is taken in the order of dense_row.
+template <class V>
+inline void dense_four(const float* x, const float* w, ptrdiff_t w_stride, ptrdiff_t inputs, float* y) {
+  constexpr ptrdiff_t L = V::kLanes;
+  typename V::Float sum[4][4];
+  for (int o = 0; o < 4; ++o) {
+    for (int u = 0; u < 4; ++u) sum[o][u] = V::zero();
+  }
+  ptrdiff_t i = 0;
+  for (; i + 4 * L <= inputs; i += 4 * L) {
+    for (int u = 0; u < 4; ++u) {
+      const typename V::Float value = V::load(x + i + u * L);
+      for (int o = 0; o < 4; ++o) {
+        ask_ahead(w + o * w_stride + i + u * L);
+        sum[o][u] = V::fma(value, V::load(w + o * w_stride + i + u * L), sum[o][u]);
+      }
+    }
+  }
+  for (; i + L <= inputs; i += L) {
+    const typename V::Float value = V::load(x + i);
+    for (int o = 0; o < 4; ++o) sum[o][0] = V::fma(value, V::load(w + o * w_stride + i), sum[o][0]);
+  }
+  typename V::Float all[4];
+  for (int o = 0; o < 4; ++o) all[o] = V::add(V::add(sum[o][0], sum[o][1]), V::add(sum[o][2], sum[o][3]));
+  V::sum4(all, y);
+  for (int o = 0; o < 4; ++o) {
+    for (ptrdiff_t j = i; j < inputs; ++j) y[o] = __builtin_fmaf(x[j], w[o * w_stride + j], y[o]);
+  }
+}
+
 template <class V>
 void dense_rows(Rows x, const float* w, ptrdiff_t w_stride, ptrdiff_t outputs, ptrdiff_t inputs, Output y) {
-  for (ptrdiff_t o = 0; o < outputs; ++o) {
+  constexpr ptrdiff_t kShort = 512;
+  ptrdiff_t o = 0;
+  for (; inputs <= kShort && o + 4 <= outputs; o += 4) {
+    for (ptrdiff_t n = 0; n < x.n; ++n) dense_four<V>(x.data + n * x.stride, w + o * w_stride, w_stride, inputs, y.data + n * y.stride + o);
+  }
+  for (; o < outputs; ++o) {
     in_groups(x.n, [&]<int R>(ptrdiff_t n) {
       dense_row<V, R>(x.data + n * x.stride, x.stride, w + o * w_stride, inputs, y.data + n * y.stride + o, y.stride);
     });
