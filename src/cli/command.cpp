@@ -1,6 +1,7 @@
 #include "cli/command.hpp"
 
 #include <algorithm>
+#include <new>
 #include <numeric>
 
 namespace glassformer::cli {
@@ -30,6 +31,11 @@ std::string command_list(const std::string& program, const std::string& about, s
 }
 
 }  // namespace
+
+std::string message_of(const std::exception& error) {
+  const bool memory = dynamic_cast<const std::bad_alloc*>(&error) || dynamic_cast<const std::length_error*>(&error);
+  return memory ? "expected a task that fits in memory, found a larger one" : error.what();
+}
 
 std::string did_you_mean(const std::string& found, const std::vector<std::string>& names) {
   std::string best;

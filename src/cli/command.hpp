@@ -42,6 +42,9 @@ T checked(Expected<T> result) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
+// What an exception says to the user: main prints it, and other processes are told it.
+std::string message_of(const std::exception&);
+
 // Finds the command named by the first argument and runs it with the others. `program` stands before the name in messages: "glassformer",
 // "glassformer tokenizer". Without a name: the list on standard error, exit 2; --help: the list on standard output, exit 0.
 int dispatch(const std::string& program, const std::string& about, std::span<const Command>, Arguments);

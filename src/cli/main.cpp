@@ -1,8 +1,6 @@
 // The program: finds the command and turns whatever goes wrong into one line and an exit code.
 #include <algorithm>
 #include <cstdio>
-#include <new>
-#include <stdexcept>
 #include <vector>
 
 #include "cli/command.hpp"
@@ -52,12 +50,8 @@ int run(const std::vector<std::string>& arguments) {
     return code;
   } catch (const UsageError& error) {
     return complain(error.what(), 2);
-  } catch (const std::bad_alloc&) {
-    return complain("expected a task that fits in memory, found a larger one", 1);
-  } catch (const std::length_error&) {
-    return complain("expected a task that fits in memory, found a larger one", 1);
   } catch (const std::exception& error) {
-    return complain(error.what(), 1);
+    return complain(message_of(error), 1);
   }
 }
 

@@ -63,6 +63,12 @@ void Ranks::say(const std::string& line) const {
   (void)!::write(standard_error_, text.data(), text.size());
 }
 
+void Ranks::fail(const std::string& why) const {
+  if (exchange_->fail(why)) return;
+  say(why);
+  exchange_->abort();  // leaving would wait for ever, and nothing would have been said
+}
+
 std::string Ranks::ranks_named(std::span<const int> ranks) const {
   std::string text;
   for (const int rank : ranks) text += (text.empty() ? "" : ", ") + (exchange_ ? exchange_->name(rank) : fmt::format("rank {}", rank));
@@ -92,7 +98,7 @@ int with_ranks(const std::function<int(Ranks&)>& command) {
   } catch (const RankFailed&) {
     if (ranks.is_first()) throw;
   } catch (const std::exception& error) {
-    ranks.exchange()->fail(error.what());
+    ranks.fail(message_of(error));
     if (ranks.is_first()) throw;
   }
   return 0;

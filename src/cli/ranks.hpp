@@ -24,6 +24,8 @@ class Ranks {
   void run_begins(const Options&);
   // The options of a run whose micro-batches are shared out. Throws UsageError when they cannot be.
   TrainOptions share_out(TrainOptions) const;
+  // Tells the others why this process ends; where that cannot be, says it and ends all of them.
+  void fail(const std::string& why) const;
 
  private:
   void say(const std::string& line) const;

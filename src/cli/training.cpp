@@ -103,6 +103,14 @@ RunRecord::RunRecord(const Options& o, const TextSource& source) {
   if (source.bits_per_byte) fixed_["glassformer.source_bits_per_byte"] = fmt::format("{:.6f}", *source.bits_per_byte);
 }
 
+std::uint64_t RunRecord::hash() const {
+  std::string all;
+  for (const auto& [name, value] : fixed_) {
+    if (name != "glassformer.run.data") all += fmt::format("{}={}\n", name, value);
+  }
+  return fnv1a(all);
+}
+
 Metadata RunRecord::metadata(Index step) const {
   Metadata all = fixed_;
   all["glassformer.step"] = std::to_string(step);
@@ -159,6 +167,7 @@ RunResult run_and_show(const Options& o, const Run& run) {
   options.on_step = [&](const RunProgress& p) { display(p); };
   options.interrupted = interrupted;
   options.until_loss = run.until_loss;
+  options.text_hash = run.record->hash();
   catch_interrupt();
   return checked(run_training(
       *run.trainer, run.batches, [&] { return run.files(run.record->metadata(run.trainer->steps_done())); }, options));

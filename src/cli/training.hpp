@@ -25,6 +25,8 @@ class RunRecord {
   RunRecord(const Options&, const TextSource&);
   // With the losses of the last validation, when that was at this step.
   Metadata metadata(Index step) const;
+  // Of the text and the options, wherever the text lies.
+  std::uint64_t hash() const;
   void validated(Index step, const Score& score) { step_ = step, score_ = score; }
 
  private:

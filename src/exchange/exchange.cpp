@@ -41,11 +41,12 @@ bool Exchange::any(bool mine) {
   return std::ranges::any_of(all, [](char c) { return c != 0; });
 }
 
-// OpenMPI's mpirun and MPICH's say how many there are; a batch system's own launcher (PMIx) only that there is a number.
+// OpenMPI's mpirun and MPICH's say how many there are; a batch system's own launcher (PMIx) only which one this is.
 std::unique_ptr<Exchange> Exchange::join(ExchangeEvents events) {
-  const int ranks = number_from_environment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}, std::getenv("PMIX_RANK") ? 0 : 1);
-  if (ranks == 1) return nullptr;
-  return join_by_mpi(std::move(events));
+  const Launched launched{number_from_environment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}, std::getenv("PMIX_RANK") ? 0 : 1),
+                          number_from_environment({"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"}, 0)};
+  if (launched.ranks == 1) return nullptr;
+  return join_by_mpi(std::move(events), launched);
 }
 
 int standard_threads() {

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
+#include <fstream>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -36,17 +37,21 @@ constexpr auto kFarewell = 2s;    // at most, for saying why this process gives 
 constexpr auto kSilence = 500ms;  // mpirun kills about a second after it has asked to stop
 constexpr int kTags = 1 << 15;    // as many as MPI promises; jobs under way are far fewer
 
-// Who a process is, for the others. Process ids mean the same where host and id space are the same.
+// Who a process is, for the others. Process ids mean the same where machine and id space are the same. Two machines may have one name, and
+// the first id space has the same number on all of them: the system's number of its start (boot_id) tells them apart.
 struct Identity {
-  char host[256] = "";
+  char host[256] = "", boot[40] = "";
   std::uint64_t id_space = 0;
   int pid = 0;
-  bool sees(const Identity& other) const { return id_space == other.id_space && std::string_view(host) == other.host; }
+  bool sees(const Identity& other) const {
+    return id_space == other.id_space && std::string_view(host) == other.host && std::string_view(boot) == other.boot;
+  }
 };
 
 Identity own_identity() {
   Identity self;
   ::gethostname(self.host, sizeof self.host - 1);
+  std::ifstream("/proc/sys/kernel/random/boot_id").get(self.boot, sizeof self.boot);
   struct stat space {};
   if (::stat("/proc/self/ns/pid", &space) == 0) self.id_space = space.st_ino;
   self.pid = ::getpid();
@@ -55,7 +60,7 @@ Identity own_identity() {
 
 class MpiExchange final : public Exchange {
  public:
-  explicit MpiExchange(ExchangeEvents events) : events_(std::move(events)) {
+  MpiExchange(ExchangeEvents events, Launched launched) : events_(std::move(events)) {
     int provided = 0;
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);  // one thread calls MPI at a time: the exchange's own once it runs
     if (provided < MPI_THREAD_SERIALIZED)
@@ -65,6 +70,14 @@ class MpiExchange final : public Exchange {
       MPI_Comm_set_errhandler(peers->comm, MPI_ERRORS_RETURN);
       MPI_Comm_rank(peers->comm, &peers->rank);
       MPI_Comm_size(peers->comm, &peers->ranks);
+    }
+    if ((launched.ranks > 0 && launched.ranks != work_.ranks) || launched.rank != work_.rank) {
+      const std::string expected = fmt::format("process {} of {} that were started together", launched.rank,
+                                               launched.ranks > 0 ? std::to_string(launched.ranks) : "those");
+      const int rank = work_.rank, ranks = work_.ranks;
+      MPI_Finalize();
+      throw std::runtime_error(fmt::format(
+          "expected to be {}, found {} of {} by MPI: start it with the mpirun of the MPI that it was built with", expected, rank, ranks));
     }
     identities_.resize(static_cast<std::size_t>(work_.ranks));
     const Identity self = own_identity();
@@ -107,17 +120,27 @@ class MpiExchange final : public Exchange {
     done_.wait(lock, [&] { return open_jobs_ == 0 || failure_; });
     waited_bytes_ = statistics_.summed_bytes;
     statistics_.wait_seconds += std::chrono::duration<double>(Clock::now() - began).count();
-    if (failure_) throw RankFailed(*failure_);
+    if (failure_) std::rethrow_exception(failure_);
   }
 
-  void fail(const std::string& why) override {
-    // The others hear it with this process's name, which is the first thing to know.
-    auto notice = std::make_shared<NoticeJob>(notices_, fmt::format("{}: {}", name(rank()), why));
-    const std::weak_ptr<Job> under_way = notice;
-    submit(std::move(notice), 0);
-    std::unique_lock lock(guard_);
-    done_.wait_for(lock, kFarewell, [&] { return under_way.expired() || failure_; });
-    if (!failure_) failure_ = why;
+  bool fail(const std::string& why) override {
+    try {
+      // The others hear it with this process's name, which is the first thing to know.
+      auto notice = std::make_shared<NoticeJob>(notices_, fmt::format("{}: {}", name(rank()), why));
+      const std::weak_ptr<Job> under_way = notice;
+      submit(std::move(notice), 0, true);
+      std::unique_lock lock(guard_);
+      done_.wait_for(lock, kFarewell, [&] { return under_way.expired() || heard_ || ended_; });
+      if (!failure_) failure_ = std::make_exception_ptr(RankFailed(why));
+      return under_way.expired() || heard_;  // who has sent this one a notice has sent it to all
+    } catch (const std::exception&) {
+      return false;
+    }
+  }
+
+  void abort() override {
+    MPI_Abort(MPI_COMM_WORLD, 1);
+    std::_Exit(1);
   }
 
   void leave() override { any(false); }
@@ -133,7 +156,7 @@ class MpiExchange final : public Exchange {
     submit(job, 0);
     std::unique_lock lock(guard_);
     done_.wait(lock, [&] { return open_jobs_ == 0 || failure_; });
-    if (failure_) throw RankFailed(*failure_);
+    if (failure_) std::rethrow_exception(failure_);
     std::ranges::copy(job->all(), all.begin());
   }
 
@@ -141,6 +164,7 @@ class MpiExchange final : public Exchange {
   struct Open {
     std::shared_ptr<Job> job;
     double bytes;  // of the numbers that it sums
+    bool notice = false;
     bool begun = false;
   };
 
@@ -153,10 +177,10 @@ class MpiExchange final : public Exchange {
            static_cast<double>(end - begin) * sizeof(S));
   }
 
-  void submit(std::shared_ptr<Job> job, double bytes) {
+  void submit(std::shared_ptr<Job> job, double bytes, bool notice = false) {
     {
       const std::scoped_lock lock(guard_);
-      queue_.push_back({std::move(job), bytes});
+      queue_.push_back({std::move(job), bytes, notice});
       ++open_jobs_;
       open_bytes_ += bytes, statistics_.summed_bytes += bytes;
     }
@@ -175,13 +199,28 @@ class MpiExchange final : public Exchange {
     check_mpi(MPI_Test(&notice_, &done, &status));
     if (!done) return;
     MPI_Get_count(&status, MPI_BYTE, &length);
-    end_with(text_.substr(0, static_cast<std::size_t>(length)));
+    const std::scoped_lock lock(guard_);
+    heard_ = true;
+    if (!failure_) failure_ = std::make_exception_ptr(RankFailed(text_.substr(0, static_cast<std::size_t>(length))));
+    done_.notify_all();
   }
 
-  void end_with(const std::string& failure) {
+  // What is under way has its memory to the process's end: MPI may write to it. Allocates nothing.
+  void abandon() {
+    static std::vector<Open> once, at_the_end;
+    (once.empty() ? once : at_the_end) = std::move(active_);
+    active_.clear();
+  }
+
+  // An exception of this thread's own. The first is left to the other thread, which tells all by `fail`: from now on only notices are sent.
+  // False for a second one: then nothing can be.
+  bool survives(std::exception_ptr error) {
     const std::scoped_lock lock(guard_);
-    if (!failure_) failure_ = failure;
+    if (std::exchange(gives_up_, true)) return false;
+    abandon();
+    if (!failure_) failure_ = std::move(error);
     done_.notify_all();
+    return true;
   }
 
   // Processes of this machine that have ended, and those that keep silent after this one was asked to stop.
@@ -236,28 +275,32 @@ class MpiExchange final : public Exchange {
 #endif
     auto checked = Clock::now();
     for (;;) {
-      {
-        std::unique_lock lock(guard_);
-        if (active_.empty() && queue_.empty()) wake_.wait_for(lock, kIdle, [&] { return stop_ || !queue_.empty(); });
-        std::ranges::move(queue_, std::back_inserter(active_));
-        queue_.clear();
-        if (stop_ && (failure_ || active_.empty())) break;
-      }
       try {
+        if (!take_jobs()) break;
         if (!work() && !active_.empty()) std::this_thread::sleep_for(kPause);
         look_for_notice();
         if (Clock::now() - checked > kCheck) {
           checked = Clock::now();
           check_others();
         }
-      } catch (const std::exception& error) {
-        end_with(error.what());
-        break;
+      } catch (const std::exception&) {
+        if (!survives(std::current_exception())) break;
       }
     }
-    // What is still under way has its memory to the process's end: MPI may write to it.
-    static std::vector<Open> abandoned;
-    std::ranges::move(active_, std::back_inserter(abandoned));
+    abandon();
+    const std::scoped_lock lock(guard_);
+    ended_ = true;
+    done_.notify_all();
+  }
+
+  // Waits a while for something to do; false when there is nothing any more.
+  bool take_jobs() {
+    std::unique_lock lock(guard_);
+    if (active_.empty() && queue_.empty()) wake_.wait_for(lock, kIdle, [&] { return stop_ || !queue_.empty(); });
+    if (gives_up_) std::erase_if(queue_, [](const Open& open) { return !open.notice; });
+    std::ranges::move(queue_, std::back_inserter(active_));
+    queue_.clear();
+    return !(stop_ && (failure_ || active_.empty()));
   }
 
   ExchangeEvents events_;
@@ -272,8 +315,10 @@ class MpiExchange final : public Exchange {
   int open_jobs_ = 0;
   double open_bytes_ = 0;
   ExchangeStatistics statistics_;
-  std::optional<std::string> failure_;
-  bool stop_ = false;
+  std::exception_ptr failure_;         // for whoever waits
+  bool heard_ = false;                 // another process's notice
+  bool gives_up_ = false;              // this process's own part has failed
+  bool stop_ = false, ended_ = false;  // the thread is to end; it has
 
   // The thread's own
   std::vector<Open> active_;
@@ -287,7 +332,9 @@ class MpiExchange final : public Exchange {
 
 }  // namespace
 
-std::unique_ptr<Exchange> join_by_mpi(ExchangeEvents events) { return std::make_unique<MpiExchange>(std::move(events)); }
+std::unique_ptr<Exchange> join_by_mpi(ExchangeEvents events, Launched launched) {
+  return std::make_unique<MpiExchange>(std::move(events), launched);
+}
 
 }  // namespace glassformer
 
@@ -295,7 +342,8 @@ std::unique_ptr<Exchange> join_by_mpi(ExchangeEvents events) { return std::make_
 
 namespace glassformer {
 
-std::unique_ptr<Exchange> join_by_mpi(ExchangeEvents) {
+std::unique_ptr<Exchange> join_by_mpi(ExchangeEvents, Launched launched) {
+  if (launched.ranks == 0 && launched.rank == 0) return nullptr;  // perhaps alone; if not, the others refuse
   throw std::runtime_error(
       "expected a program built with MPI to be started as one of several processes, found one built without: install libopenmpi-dev and "
       "openmpi-bin, and build again");

@@ -111,11 +111,12 @@ void SumJob<S>::begin() {
   const std::size_t length = segment(0, peers_.rank).size();
   std::size_t others = 0;
   for (int rank = 0; rank < peers_.ranks; ++rank) others += rank == peers_.rank ? 0 : tree_->pieces(rank).size();
-  if (!buffers_.empty()) {  // the largest lies last
-    received_ = std::move(buffers_.back());
-    buffers_.pop_back();
+  const std::size_t bytes = others * length * sizeof(S);
+  if (const auto kept = std::ranges::find(buffers_, bytes, &std::vector<std::byte>::size); kept != buffers_.end()) {
+    received_ = std::move(*kept);
+    buffers_.erase(kept);
   }
-  if (received_.size() < others * length * sizeof(S)) received_.resize(others * length * sizeof(S));
+  received_.resize(bytes);
   S* next = reinterpret_cast<S*>(received_.data());
   for (int rank = 0; rank < peers_.ranks; ++rank) {
     for (std::size_t part = 0; part < tree_->pieces(rank).size(); ++part) {
@@ -147,8 +148,7 @@ void SumJob<S>::add_up() {
 template <class S>
 bool SumJob<S>::next_round() {
   if (rounds_++ == 1) {
-    const auto larger = [](const std::vector<std::byte>& a, const std::vector<std::byte>& b) { return a.size() < b.size(); };
-    buffers_.insert(std::ranges::upper_bound(buffers_, received_, larger), std::move(received_));
+    buffers_.push_back(std::move(received_));
     return false;
   }
   add_up();

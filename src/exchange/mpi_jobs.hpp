@@ -75,7 +75,8 @@ class NoticeJob : public Job {
   std::string text_;
 };
 
-// Memory that jobs hand on, so that none is allocated after the first step.
+// Memory that jobs hand on to those of the same size. The sizes of a step's jobs come again in every step, so all together they never hold
+// more than one step receives, however many of them are under way at once.
 using Buffers = std::vector<std::vector<std::byte>>;
 
 // The sum over all processes: exchange.hpp.

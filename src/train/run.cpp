@@ -1,6 +1,7 @@
 #include "glassformer/train/run.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include <numeric>
 
 #include "glassformer/core/hash.hpp"
+#include "glassformer/io/model_directory.hpp"
 #include "glassformer/io/safetensors.hpp"
 
 namespace glassformer {
@@ -74,25 +76,50 @@ class Metrics {
   std::vector<double> losses_;
 };
 
-// One number that processes which are about to do the same next step have in common.
-std::uint64_t hash_of_start(Trainer<float>& trainer, const BatchSource& source) {
-  const Batch batch = source(trainer.steps_done(), 0);
-  std::uint64_t hash = fnv1a(fmt::format("{} step {}", fingerprint(trainer.options()), trainer.steps_done()));
-  hash = fnv1a(std::as_bytes(std::span(batch.inputs)), hash);
-  for (const Arena<float>* arena : {&trainer.parameters(), &trainer.first_moment(), &trainer.second_moment()}) {
-    if (arena == &trainer.parameters() || trainer.steps_done() > 0) hash = fnv1a(std::as_bytes(arena->values()), hash);
+std::uint64_t hash_of(const Decoder<float>& model) {
+  std::uint64_t hash = fnv1a(config_json(model.config));
+  const auto add = [&](const auto& numbers) { hash = fnv1a(std::as_bytes(std::span(numbers)), hash); };
+  add(model.arena.values());
+  for (const auto& [name, weights] : model.quantized) {
+    add(name);
+    add(std::array{weights->type});
+    add(weights->blocks);
+    add(weights->absmax);
+    add(weights->group_maximum);
+    add(std::array{weights->offset});
   }
   return hash;
 }
 
-Expected<void> check_same_start(Trainer<float>& trainer, const BatchSource& source) {
+// Hashes of what processes that are about to do the same steps have in common.
+struct Start {
+  std::uint64_t text = 0, model = 0, state = 0;
+};
+
+Start start_of(Trainer<float>& trainer, const BatchSource& source, const RunOptions& options) {
+  const Batch batch = source(trainer.steps_done(), 0);  // tokens: by the same tokenizer, and from where they should be
+  Start start{fnv1a(fmt::format("{} of {} eval-every {}", options.text_hash, fingerprint(trainer.options()), options.eval_every)),
+              hash_of(trainer.model()), fnv1a(std::to_string(trainer.steps_done()))};
+  start.text = fnv1a(std::as_bytes(std::span(batch.inputs)), start.text);
+  const auto add = [&](const Arena<float>& arena) { start.state = fnv1a(std::as_bytes(arena.values()), start.state); };
+  if (trainer.parameters().values().data() != trainer.model().arena.values().data()) add(trainer.parameters());  // an adapter
+  if (trainer.steps_done() > 0) add(trainer.first_moment()), add(trainer.second_moment());
+  return start;
+}
+
+Expected<void> check_same_start(Trainer<float>& trainer, const BatchSource& source, const RunOptions& options) {
   Exchange* exchange = trainer.options().exchange;
   if (!exchange || trainer.steps_done() >= trainer.options().steps) return {};
-  const std::vector<std::uint64_t> hashes = exchange->gather(hash_of_start(trainer, source));
-  const auto other = std::ranges::find_if(hashes, [&](std::uint64_t hash) { return hash != hashes[0]; });
-  if (other == hashes.end()) return {};
-  return unexpected("expected the same text, options and checkpoint for all processes, found others at {}",
-                    exchange->name(static_cast<int>(other - hashes.begin())));
+  const std::vector<Start> starts = exchange->gather(start_of(trainer, source, options));
+  for (int rank = 1; rank < exchange->ranks(); ++rank) {
+    const Start &first = starts[0], &other = starts[static_cast<std::size_t>(rank)];
+    const char* differs = other.text != first.text     ? "text and options"
+                          : other.model != first.model ? "model"
+                          : other.state != first.state ? "checkpoint"
+                                                       : nullptr;
+    if (differs) return unexpected("expected the same {} for all processes, found others at {}", differs, exchange->name(rank));
+  }
+  return {};
 }
 
 }  // namespace
@@ -150,7 +177,7 @@ Expected<RunResult> run_training(Trainer<float>& trainer, const BatchSource& sou
     if (!read) return tl::unexpected(read.error());
     state = *read;
   }
-  if (auto same = check_same_start(trainer, source); !same) return tl::unexpected(same.error());
+  if (auto same = check_same_start(trainer, source, options); !same) return tl::unexpected(same.error());
   Exchange* exchange = trainer.options().exchange;
   const bool first = !exchange || exchange->is_first();  // the one that validates and saves
   Metrics metrics(options.out / "metrics.jsonl", trainer.steps_done());

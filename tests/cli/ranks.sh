@@ -28,6 +28,7 @@ ranks_fail() {
   grep -q -- "$2" lines || fail "$1 processes of glassformer ${*:3}: expected a message that matches '$2'"
 }
 losses() { sed 's/,"tokens_per_s":[^,]*,"seconds":[^,}]*//' "$1/metrics.jsonl"; }
+figure() { tail -n 1 out | sed 's/.*"'"$1"'":\([0-9.e+-]*\).*/\1/'; }
 same_run() {
   for file in model.safetensors last/model.safetensors last/trainer.safetensors config.json; do same_bytes "$1/$file" "$2/$file"; done
   losses "$1" >a
@@ -43,9 +44,12 @@ for n in 2 4; do
   ranks $n train --out ranks$n $shape --steps 6 --eval-every 3 --json
   json ranks exchange_sent_bytes exchange_wait_seconds exchange_early_share
   [ "$(grep -c '^{' out)" -eq 1 ] || fail "expected one process to speak"
+  # Of each of 6 steps' gradients (4 bytes) all but its own segment, and its own segment to all others
+  expected=$((6 * 2 * (n - 1) * 4 * $(figure parameters) / n))
+  [ "$(figure exchange_sent_bytes)" = "$expected.0" ] || [ "$(figure exchange_sent_bytes)" = "$expected" ] || fail "expected $expected bytes to be sent"
   same_run one ranks$n
 done
-early=$(tail -n 1 out | sed 's/.*"exchange_early_share":\([0-9.e-]*\).*/\1/')
+early=$(figure exchange_early_share)
 # Not a node of the tree each: 6 batches on 2 and 3 processes
 shape6=${shape/--accumulate 4/--accumulate 6}
 works train --out six $shape6 --steps 3 --muon
@@ -79,8 +83,30 @@ ranks_fail_apart() {
   [ "$(wc -l <lines)" -eq 1 ] && grep -q -- "$1" lines || fail "expected one line that matches '$1'"
 }
 ranks_fail_apart "rank 1 of 2 (.*): text: " train --out x $shape --steps 2
-tr a b <text >place1/text
-ranks_fail_apart "expected the same text, options and checkpoint for all processes, found others at rank 1 of 2" train --out x $shape --steps 2
+# One letter near the end, which no batch reads
+head -c -500 text >place1/text
+tail -c 500 text | sed '1,/e/s/e/a/' >>place1/text
+[ "$(cmp -l text place1/text | wc -l)" -eq 1 ] || fail "expected one letter to differ"
+ranks_fail_apart "expected the same text and options for all processes, found others at rank 1 of 2" train --out x $shape --steps 2
+# A bit of one weight of the model that is adapted: the lowest, and one that is still seen when it is quantized
+cp text place1/text
+cp -r one place0/base
+cp -r one place1/base
+middle=$(($(stat -c %s one/model.safetensors) / 8 * 4))
+# flip BYTE MASK: of that weight
+flip() {
+  local found
+  found=$(od -An -tu1 -j $((middle + $1)) -N1 one/model.safetensors)
+  printf "\\$(printf %o $((found ^ $2)))" | dd of=place1/base/model.safetensors bs=1 seek=$((middle + $1)) conv=notrunc status=none
+}
+flip 0 1
+adapt="lora train --model base --data text --rank 2 --batch 2 --accumulate 2 --steps 2 --threads 1 --out x"
+ranks_fail_apart "expected the same model for all processes, found others at rank 1 of 2" $adapt
+flip 2 64
+ranks_fail_apart "expected the same model for all processes, found others at rank 1 of 2" $adapt --base-type q8_0
+# A launcher that is not this MPI's: each would be the first of one.
+PMI_SIZE=4 PMI_RANK=2 fails 1 "expected to be process 2 of 4 that were started together, found 0 of 1 by MPI" train --data text --out no --preset nano
+[ ! -e no ] || fail "expected nothing to be saved"
 # begun DIR N: a run of N processes in the background that has saved at least once; $run
 begun() {
   : >err

@@ -1,13 +1,33 @@
 // What several processes find together. Alone (as ctest runs it first) there is nothing to join and these cases pass over it;
-// CMakeLists.txt has it started by mpirun.
+// CMakeLists.txt has it started by mpirun, and says in TEST_RANKS how many there must be.
 #include "glassformer/exchange/exchange.hpp"
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <new>
 
 #include "glassformer/core/random.hpp"
+
+namespace {
+constexpr std::size_t kLarge = 3000;    // bytes
+std::atomic<std::size_t> allocated{0};  // by pieces of at least kLarge
+std::atomic<std::size_t> refused_from{std::numeric_limits<std::size_t>::max()};
+}  // namespace
+
+// This program's memory, so that it can be counted and run out. Not inlined: GCC 12 would take malloc and delete for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  if (bytes >= kLarge) allocated += bytes;
+  void* memory = bytes >= refused_from ? nullptr : std::malloc(bytes);
+  if (!memory) throw std::bad_alloc();
+  return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace glassformer {
 namespace {
@@ -15,6 +35,10 @@ namespace {
 // One for all cases: a process joins once.
 Exchange* joined() {
   static const std::unique_ptr<Exchange> exchange = Exchange::join();
+  if (const char* ranks = std::getenv("TEST_RANKS")) {
+    REQUIRE(exchange != nullptr);
+    REQUIRE(exchange->ranks() == std::atoi(ranks));
+  }
   return exchange.get();
 }
 
@@ -73,6 +97,49 @@ TEST_CASE("ranks: values are gathered in order") {
   CHECK(exchange->gather_all<double>(mine)[static_cast<std::size_t>(2 * (exchange->ranks() - 1))] == 0.5 * (exchange->ranks() - 1));
   CHECK(exchange->any(exchange->rank() == exchange->ranks() - 1));
   CHECK_FALSE(exchange->any(false));
+}
+
+TEST_CASE("ranks: what is received takes no more memory than one step's parts, in whatever order and number they are under way") {
+  Exchange* exchange = joined();
+  if (!exchange) return;
+  const int ranks = exchange->ranks();
+  const auto tree = std::make_shared<SharedTree>(ranks, ranks);
+  const Index unit = Index{ranks} * 4096, numbers = 64 * unit;  // segments of 4096 numbers
+  const std::vector<Arena<float>> parts{arena_of<float>(numbers, 1)};
+  exchange->any(false);
+  allocated = 0;
+  for (int step = 0; step < 20; ++step) {
+    Index end = numbers;
+    for (const Index units : {1, 30, 2, 20, 11}) {
+      exchange->begin_sum(tree, parts, end - units * unit, end);
+      end -= units * unit;
+      if (step % 2 == 0) exchange->wait();  // one after another
+    }
+    exchange->wait();
+  }
+  CHECK(allocated > 0);
+  CHECK(allocated <= static_cast<std::size_t>(ranks - 1) * static_cast<std::size_t>(numbers / ranks) * sizeof(float));
+}
+
+TEST_CASE("failing: memory that runs out while one process receives is its own failure, and the others are told") {
+  Exchange* exchange = joined();
+  if (!exchange) return;
+  const int fails = exchange->ranks() - 1;
+  const auto tree = std::make_shared<SharedTree>(exchange->ranks(), exchange->ranks());
+  const Index numbers = 1 << 20;
+  const std::vector<Arena<float>> parts{arena_of<float>(numbers, 1)};
+  if (exchange->rank() == fails) refused_from = 100000;
+  exchange->begin_sum(tree, parts, numbers / 2, numbers);
+  exchange->begin_sum(tree, parts, 0, numbers / 2);
+  if (exchange->rank() == fails) {
+    CHECK_THROWS_AS(exchange->wait(), std::bad_alloc);
+    exchange->begin_sum(tree, parts, 0, numbers);  // comes to nothing
+    CHECK_THROWS_AS(exchange->gather(1), std::bad_alloc);
+    CHECK(exchange->fail("no memory"));
+  } else {
+    const std::string why = exchange->name(fails) + ": no memory";
+    CHECK_THROWS_WITH_AS(exchange->wait(), why.c_str(), RankFailed);
+  }
 }
 
 // Not a test: what the cost model of docs/scaling.md needs to know of these processes and what lies between them. tests/bench/scaling.sh

@@ -48,7 +48,8 @@ struct ExchangeStatistics {
 class Exchange {
  public:
   // Joins the processes that mpirun started together with this one. Null when there is only this one. Throws std::runtime_error when there
-  // are several and the program was built without MPI: each would train on its own, into the same directory.
+  // are several and the program was built without MPI, or with another MPI than the one whose mpirun it was: each would train on its own,
+  // into the same directory.
   static std::unique_ptr<Exchange> join(ExchangeEvents events = {});
   virtual ~Exchange() = default;  // leaves; what is under way is given up
 
@@ -64,6 +65,8 @@ class Exchange {
   // After `wait` parts[0] holds the sum of all leaves, the same bits everywhere; until then nobody may touch these numbers.
   virtual void begin_sum(std::shared_ptr<const SharedTree> tree, std::vector<Arena<float>> parts, Index begin, Index end) = 0;
   virtual void begin_sum(std::shared_ptr<const SharedTree> tree, std::vector<Arena<double>> parts, Index begin, Index end) = 0;
+  // Throws RankFailed, or what this process's own part of the exchange failed with: out of memory, a message too large, MPI's errors. Then
+  // the others know nothing yet: `fail`. So does `gather`.
   virtual void wait() = 0;
 
   // Each process's value, by rank.
@@ -81,8 +84,11 @@ class Exchange {
   }
   bool any(bool mine);
 
-  // Tells the others that this process cannot go on, and why: whatever they wait for throws RankFailed.
-  virtual void fail(const std::string& why) = 0;
+  // Tells the others that this process cannot go on, and why: whatever they wait for throws RankFailed. False when that could not be sent
+  // within two seconds: they would wait for ever, and so would this one for them when it leaves.
+  virtual bool fail(const std::string& why) = 0;
+  // What is left then: ends all processes at once.
+  [[noreturn]] virtual void abort() = 0;
   // Leaves once all have come to this point.
   virtual void leave() = 0;
 

@@ -32,6 +32,7 @@ struct RunOptions {
   std::filesystem::path out;
   Index eval_every = 250;       // steps between validations; the last step is always validated
   bool resume = false;          // continue from OUT/last
+  std::uint64_t text_hash = 0;  // of the whole text and of options that a trainer has not: several processes must have the same
   double until_loss = -1;       // stop once a validation's loss in nats is at most this
   std::function<Score()> validate;
   std::function<void(const RunProgress&)> on_step;   // may be empty

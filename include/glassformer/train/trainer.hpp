@@ -65,6 +65,7 @@ class Trainer {
 
   Index steps_done() const { return done_; }
   const TrainOptions& options() const { return options_; }
+  const Decoder<S>& model() const { return model_; }
   // The state beside the parameters: both moments, to be saved and put back. A parameter under Muon uses the first one only.
   Arena<S>& first_moment() { return m_; }
   Arena<S>& second_moment() { return v_; }
