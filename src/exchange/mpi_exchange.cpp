@@ -13,6 +13,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <mutex>
 #include <optional>
@@ -61,6 +62,8 @@ Identity own_identity() {
 class MpiExchange final : public Exchange {
  public:
   MpiExchange(ExchangeEvents events, Launched launched) : events_(std::move(events)) {
+    // OpenMPI would let one process read another's memory: when that one dies meanwhile, it ends this one without a word (unless the user wants it so).
+    setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
     int provided = 0;
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);  // one thread calls MPI at a time: the exchange's own once it runs
     if (provided < MPI_THREAD_SERIALIZED)
@@ -138,10 +141,7 @@ class MpiExchange final : public Exchange {
     }
   }
 
-  void abort() override {
-    MPI_Abort(MPI_COMM_WORLD, 1);
-    std::_Exit(1);
-  }
+  void end_all() override { MPI_Abort(MPI_COMM_WORLD, 1); }
 
   void leave() override { any(false); }
 

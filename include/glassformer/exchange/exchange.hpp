@@ -88,7 +88,7 @@ class Exchange {
   // within two seconds: they would wait for ever, and so would this one for them when it leaves.
   virtual bool fail(const std::string& why) = 0;
   // What is left then: ends all processes at once.
-  [[noreturn]] virtual void abort() = 0;
+  virtual void end_all() = 0;
   // Leaves once all have come to this point.
   virtual void leave() = 0;
 
