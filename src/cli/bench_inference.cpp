@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "cli/bench.hpp"
+#include "cli/model_options.hpp"
 #include "cli/terminal.hpp"
 #include "glassformer/io/gguf.hpp"
 
@@ -96,8 +97,7 @@ int bench_decode_command(Arguments arguments) {
   if (o.given("write-gguf")) {
     const std::filesystem::path file = o.text("write-gguf");
     require_usage(file.extension() == ".gguf", "--write-gguf: expected a file that ends in .gguf, found {}", file.string());
-    std::error_code ignored;
-    if (!o.is_set("overwrite") && std::filesystem::exists(file, ignored)) throw Failure(fmt::format("{}: expected a new file, found one; give --overwrite", file.string()));
+    require_new_file(file.string(), o.is_set("overwrite"));
   }
   const Subject subject = make_subject(o);
   if (o.given("write-gguf")) checked(save_gguf(o.text("write-gguf"), subject.model, train_bpe("", {.vocab_size = kIds})));

@@ -27,9 +27,7 @@ void report(const Options& o, const ModelFiles& files, const fs::path& to, const
 void write_gguf(const Options& o, const fs::path& to) {
   require_usage(o.text("dtype") == "F32", "--dtype: expected F32 for a .gguf, whose few bits are those of a quantized model, found {}",
                 o.text("dtype"));
-  std::error_code ignored;
-  if (!o.is_set("overwrite") && fs::exists(to, ignored))
-    throw Failure(fmt::format("{}: expected a new file, found one; give --overwrite", to.string()));
+  require_new_file(to.string(), o.is_set("overwrite"));
   const ModelFiles files = checked(load_model(o.text("from")));
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
   checked(save_gguf(to, files.decoder, files.tokenizer));

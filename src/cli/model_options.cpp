@@ -160,6 +160,11 @@ void require_free(const std::string& out, bool overwrite) {
     throw Failure(fmt::format("{}: expected a new or empty directory, found something in it; give --overwrite", out));
 }
 
+void require_new_file(const std::string& out, bool overwrite) {
+  std::error_code ignored;
+  if (!overwrite && std::filesystem::exists(out, ignored)) throw Failure(fmt::format("{}: expected a new file, found one; give --overwrite", out));
+}
+
 void require_apart(const std::string& out, const std::string& read) {
   std::error_code error;
   std::filesystem::path target = std::filesystem::weakly_canonical(out, error);

@@ -40,6 +40,8 @@ AdaptedModel load_adapted_model(const Options&);
 
 // Throws Failure when `out` is there and holds something, unless that may be overwritten.
 void require_free(const std::string& out, bool overwrite);
+// The same of a file.
+void require_new_file(const std::string& out, bool overwrite);
 // Throws UsageError when saving to the directory `out` would replace what is read: `read` is that directory, or in it.
 void require_apart(const std::string& out, const std::string& read);
 

@@ -40,6 +40,7 @@ kernels::QuantizedRows rows_of(const Weight<float>& w, Index begin, Index end) {
   if (scales.size() < (end - begin) * row_blocks) scales.resize((end - begin) * row_blocks);
   for (Index j = 0; j < (end - begin) * row_blocks; ++j) scales(j) = nf4_absmax(q, first + j);
   rows.scales = scales.data();
+  rows.levels = nf4_levels().data();
   return rows;
 }
 static_assert(static_cast<int>(QuantizedType::q8_0) == static_cast<int>(kernels::Format::q8_0) &&
@@ -71,12 +72,12 @@ void reference_nn(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y) {
   }
 }
 
-// Dot products of R rows of x with one row of W: 64 numbers of W at a time, which never leave the processor's nearest memory. The order of
+// In double, which the kernels do not know: dot products of R rows of x with one row of W, 64 numbers of W at a time, which never leave the processor's nearest memory. The order of
 // each sum depends on I alone, as in row_dot.
-template <class Format, class S, int R>
-void dots(const QuantizedMatrix& w, Index row, const S* x, Index ldx, S* result) {
-  constexpr Index L = 64 / static_cast<Index>(sizeof(S)), kSpan = 64;
-  using Lane = Eigen::Array<S, 1, L>;
+template <class Format, int R>
+void dots(const QuantizedMatrix& w, Index row, const double* x, Index ldx, double* result) {
+  constexpr Index L = 8, kSpan = 64;
+  using Lane = Eigen::Array<double, 1, L>;
   using Load = Eigen::Map<const Lane>;
   const Index row_blocks = w.cols / Format::kLength;
   Lane sum[R][4];
@@ -84,7 +85,7 @@ void dots(const QuantizedMatrix& w, Index row, const S* x, Index ldx, S* result)
     for (auto& lane : sum[r]) lane.setZero();
   }
   const auto add = [&](Index i, auto blocks) {
-    alignas(64) S numbers[blocks * Format::kLength];
+    alignas(64) double numbers[blocks * Format::kLength];
     for (Index b = 0; b < blocks; ++b) read_block<Format>(w, row * row_blocks + i / Format::kLength + b, numbers + b * Format::kLength);
     for (Index u = 0; u < blocks * Format::kLength / L; ++u) {
       const Lane v = Load(numbers + u * L);
@@ -163,24 +164,22 @@ void integer_nt(ConstMatrixRef<float> x, const Weight<float>& w, MatrixRef<float
   });
 }
 
-template <class S>
-void row_exact_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S> y, const Exec& exec) {
-  if constexpr (std::is_same_v<S, float>) return row_exact_float(x, w, y, exec);
+void row_exact_double(ConstMatrixRef<double> x, const Weight<double>& w, MatrixRef<double> y, const Exec& exec) {
   const Index N = x.rows(), I = w.cols(), O = w.rows(), block = row_block(I, O);
   const int threads = N * I * O < 32768 ? 1 : exec.threads;
   with_block_format(w.quantized->type, [&](auto format) {
     using Format = decltype(format);
     parallel_blocks(threads, O, block, [&](Index begin, Index end) {
       count_linear(N, end - begin, I);
-      S sums[4];
+      double sums[4];
       for (Index o = begin; o < end; ++o) {
         const Index row = w.first_row + o;
         Index n = 0;
         for (; n + 4 <= N; n += 4) {
-          dots<Format, S, 4>(*w.quantized, row, x.data() + n * x.outerStride(), x.outerStride(), sums);
+          dots<Format, 4>(*w.quantized, row, x.data() + n * x.outerStride(), x.outerStride(), sums);
           for (int r = 0; r < 4; ++r) y(n + r, o) = sums[r];
         }
-        for (; n < N; ++n) dots<Format, S, 1>(*w.quantized, row, x.data() + n * x.outerStride(), x.outerStride(), &y(n, o));
+        for (; n < N; ++n) dots<Format, 1>(*w.quantized, row, x.data() + n * x.outerStride(), x.outerStride(), &y(n, o));
       }
     });
   });
@@ -194,8 +193,10 @@ void quantized_multiply_nt(ConstMatrixRef<S> x, const Weight<S>& w, MatrixRef<S>
   if (exec.kernels == Kernels::reference) return count_linear(N, O, I), reference_nt<S>(x, w, y);
   if constexpr (std::is_same_v<S, float>) {
     if (in_whole_numbers(w, exec)) return integer_nt(x, w, y, exec);
+    if (exec.row_exact) return row_exact_float(x, w, y, exec);
+  } else {
+    if (exec.row_exact) return row_exact_double(x, w, y, exec);
   }
-  if (exec.row_exact) return row_exact_nt<S>(x, w, y, exec);
   // Each task turns its rows of W to floating point and multiplies with them at once.
   const Index rows = std::min(tile_rows(I), round_up((O + kTasks - 1) / kTasks, kUnit));
   parallel_blocks(exec.threads, O, std::max(rows, kUnit), [&](Index begin, Index end) {

@@ -9,16 +9,13 @@
 namespace glassformer::ops {
 namespace {
 
-// Four accumulators of one 64-byte vector hide the latency of a multiply-add; the tail is added last, in order.
-template <class S>
-constexpr Index kLanes = 64 / static_cast<Index>(sizeof(S));
-
-// Dot products of R rows of a with one row of b, which is read once.
-template <class S, int R>
-void dots(const S* a, Index lda, const S* b, Index K, S* result) {
-  using Lane = Eigen::Array<S, 1, kLanes<S>>;
+// In double, which the kernels do not know: dot products of R rows of a with one row of b, which is read once. Four accumulators of one 64-byte
+// vector hide the latency of a multiply-add; the tail is added last, in order.
+template <int R>
+void dots(const double* a, Index lda, const double* b, Index K, double* result) {
+  constexpr Index L = 8;
+  using Lane = Eigen::Array<double, 1, L>;
   using Load = Eigen::Map<const Lane>;
-  constexpr Index L = kLanes<S>;
   Lane sum[R][4];
   for (int r = 0; r < R; ++r) {
     for (auto& lane : sum[r]) lane.setZero();
@@ -35,14 +32,30 @@ void dots(const S* a, Index lda, const S* b, Index K, S* result) {
     for (int r = 0; r < R; ++r) sum[r][0] += Load(a + r * lda + k) * w;
   }
   for (int r = 0; r < R; ++r) {
-    S total = ((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3])).sum();
+    double total = ((sum[r][0] + sum[r][1]) + (sum[r][2] + sum[r][3])).sum();
     for (Index j = k; j < K; ++j) total += a[r * lda + j] * b[j];
     result[r] = total;
   }
 }
 
+// c[:, begin … end] = alpha·a·bᵀ + beta·c
+void block_product(double alpha, ConstMatrixRef<double> a, ConstMatrixRef<double> b, Index begin, Index end, double beta, MatrixRef<double> c) {
+  const Index N = a.rows(), K = a.cols();
+  double sums[4];
+  // fma says which of the two products is rounded: left to choose, the compiler does so otherwise for four rows than for one.
+  const auto put = [&](Index n, Index m, int rows) {
+    for (int r = 0; r < rows; ++r) c(n + r, m) = beta == 0 ? alpha * sums[r] : std::fma(alpha, sums[r], beta * c(n + r, m));
+  };
+  for (Index m = begin; m < end; ++m) {
+    const double* w = b.data() + m * b.outerStride();
+    Index n = 0;
+    for (; n + 4 <= N; n += 4) dots<4>(a.data() + n * a.outerStride(), a.outerStride(), w, K, sums), put(n, m, 4);
+    for (; n < N; ++n) dots<1>(a.data() + n * a.outerStride(), a.outerStride(), w, K, sums), put(n, m, 1);
+  }
+}
+
 // By the kernels of this processor: c = a·bᵀ at once, or beside it and then added.
-void dense_block(float alpha, ConstMatrixRef<float> a, ConstMatrixRef<float> b, Index begin, Index end, float beta, MatrixRef<float> c) {
+void block_product(float alpha, ConstMatrixRef<float> a, ConstMatrixRef<float> b, Index begin, Index end, float beta, MatrixRef<float> c) {
   const Index N = a.rows(), K = a.cols();
   const float* w = b.data() + begin * b.outerStride();
   const auto product = [&](float* y, Index stride) {
@@ -70,18 +83,7 @@ void row_dot(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRe
   const int threads = N * M * K < 32768 ? 1 : exec.threads;
   parallel_blocks(threads, M, block, [&](Index begin, Index end) {
     count_linear(N, end - begin, K);
-    if constexpr (std::is_same_v<S, float>) return dense_block(alpha, a, b, begin, end, beta, c);
-    S sums[4];
-    // fma says which of the two products is rounded: left to choose, the compiler does so otherwise for four rows than for one.
-    const auto put = [&](Index n, Index m, int rows) {
-      for (int r = 0; r < rows; ++r) c(n + r, m) = beta == S(0) ? alpha * sums[r] : std::fma(alpha, sums[r], beta * c(n + r, m));
-    };
-    for (Index m = begin; m < end; ++m) {
-      const S* w = b.data() + m * b.outerStride();
-      Index n = 0;
-      for (; n + 4 <= N; n += 4) dots<S, 4>(a.data() + n * a.outerStride(), a.outerStride(), w, K, sums), put(n, m, 4);
-      for (; n < N; ++n) dots<S, 1>(a.data() + n * a.outerStride(), a.outerStride(), w, K, sums), put(n, m, 1);
-    }
+    block_product(alpha, a, b, begin, end, beta, c);
   });
 }
 

@@ -45,7 +45,7 @@ struct Quantized {
   }
   kernels::QuantizedRows rows() const {
     return {static_cast<kernels::Format>(matrix.type), reinterpret_cast<const std::uint8_t*>(matrix.blocks.data()), scales.data(),
-            matrix.rows, matrix.cols};
+            matrix.rows, matrix.cols, nf4_levels().data()};
   }
 };
 

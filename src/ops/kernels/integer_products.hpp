@@ -51,7 +51,7 @@ inline void integer_tile(const QuantizedInput& x, ptrdiff_t n, const Tile<V>& ti
     typename V::Float scale;
     if constexpr (kFirst) {
       scale = tile_block<V>(tile.format, tile.rows + b * bytes, tile.row_bytes, column);
-      // Four tiles ahead, and into the second-level cache: a tile's lines are more than the first can wait for (measured: 27 GB/s for 20).
+      // Four tiles ahead, and into the second-level cache: a tile's lines are more than the first can wait for.
       for (ptrdiff_t line = b * L * bytes / 64; line < (b + 1) * L * bytes / 64; ++line) {
         __builtin_prefetch(reinterpret_cast<const void*>(ahead_of(tile.rows, 4 * L * tile.row_bytes + 64 * line)), 0, 2);
       }

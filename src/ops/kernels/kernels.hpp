@@ -21,6 +21,7 @@ struct QuantizedRows {  // O rows of W, one after another
   const std::uint8_t* blocks;
   const float* scales;  // nf4 only: absmax of each block, [O, I/64]
   ptrdiff_t rows, cols;
+  const float* levels = nullptr;  // nf4 only: nf4_levels()
 };
 struct Output {  // y [N, O]
   float* data;

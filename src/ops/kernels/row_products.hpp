@@ -10,25 +10,9 @@
 namespace glassformer::ops::kernels {
 namespace {
 
-constexpr float kNf4[16] = {-1.0f,
-                            -0.6961928009986877f,
-                            -0.5250730514526367f,
-                            -0.39491748809814453f,
-                            -0.28444138169288635f,
-                            -0.18477343022823334f,
-                            -0.09105003625154495f,
-                            0.0f,
-                            0.07958029955625534f,
-                            0.16093020141124725f,
-                            0.24611230194568634f,
-                            0.33791524171829224f,
-                            0.44070982933044434f,
-                            0.5626170039176941f,
-                            0.7229568362236023f,
-                            1.0f};
-constexpr float kCentred[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+constexpr float kCentred[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};  // q4_0 and int4: code less 8
 
-// W is read once and from memory: asked for 2 KB ahead, a core gets up to a fifth more of it than by itself (measured, Zen 4). An address
+// W is read once and from memory: asked for 2 KB ahead, a core gets more of it than by itself. An address
 // ahead may be none of ours, which a processor passes over.
 inline std::uintptr_t ahead_of(const void* p, ptrdiff_t bytes) {
   return reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(bytes);
@@ -157,34 +141,31 @@ void q8_0_rows(Rows x, const QuantizedRows& w, Output y) {
 // How a block of 4-bit codes lies: kDwords words of 4 bytes, after kHead bytes of scale; where its element `at(byte, high)` stands.
 struct Q4_0 {
   static constexpr ptrdiff_t kLength = 32, kBytes = 18, kHead = 2, kDwords = 4;
-  static constexpr const float* kLevels = kCentred;
   static ptrdiff_t at(ptrdiff_t byte, bool high) { return high ? byte + 16 : byte; }
 };
 struct Int4 {
   static constexpr ptrdiff_t kLength = 64, kBytes = 34, kHead = 2, kDwords = 8;
-  static constexpr const float* kLevels = kCentred;
   static ptrdiff_t at(ptrdiff_t byte, bool high) { return high ? byte + 32 : byte; }
 };
 struct Nf4 {
   static constexpr ptrdiff_t kLength = 64, kBytes = 32, kHead = 0, kDwords = 8;
-  static constexpr const float* kLevels = kNf4;
   static ptrdiff_t at(ptrdiff_t byte, bool high) { return 2 * byte + (high ? 0 : 1); }
 };
 
 // A register holds kLanes words of 8 codes: of `kBlocks` blocks. Code j of every word is taken at once, so x lies as [group][j][lane].
 template <class V, class F>
 constexpr ptrdiff_t kBlocks = V::kLanes / F::kDwords;
-template <class V, class F>
+template <class V>
 constexpr ptrdiff_t kGroup = 8 * V::kLanes;  // numbers a register
 
 template <class V>
 ptrdiff_t arranged_size(ptrdiff_t inputs) {
-  return up_to(inputs, 8 * V::kLanes);
+  return up_to(inputs, kGroup<V>);
 }
 
 template <class V, class F>
 void arrange_for(const float* x, ptrdiff_t inputs, float* out) {
-  for (ptrdiff_t group = 0; group < inputs; group += kGroup<V, F>) {
+  for (ptrdiff_t group = 0; group < inputs; group += kGroup<V>) {
     for (ptrdiff_t j = 0; j < 8; ++j) {
       for (ptrdiff_t lane = 0; lane < V::kLanes; ++lane, ++out) {
         const ptrdiff_t i = group + lane / F::kDwords * F::kLength + F::at(lane % F::kDwords * 4 + j / 2, j % 2 == 1);
@@ -202,10 +183,10 @@ void arrange(Format format, const float* x, ptrdiff_t inputs, float* out) {
 
 // R dot products of arranged x with one row of W: scale·(Σ level[code]·x) a block.
 template <class V, class F, int R>
-inline void nibble_row(const float* x, ptrdiff_t x_stride, const std::uint8_t* block, const float* scales, ptrdiff_t blocks, float* y,
-                       ptrdiff_t y_stride) {
+inline void nibble_row(const float* x, ptrdiff_t x_stride, const std::uint8_t* block, const float* level_of, const float* scales,
+                       ptrdiff_t blocks, float* y, ptrdiff_t y_stride) {
   constexpr ptrdiff_t L = V::kLanes, B = kBlocks<V, F>;
-  const typename V::Table levels = V::table(F::kLevels);
+  const typename V::Table levels = V::table(level_of);
   typename V::Float sum[R];
   for (int r = 0; r < R; ++r) sum[r] = V::zero();
   const auto add = [&](const std::uint8_t* from, [[maybe_unused]] const float* scale_of, const float* xs) {
@@ -242,10 +223,11 @@ inline void nibble_row(const float* x, ptrdiff_t x_stride, const std::uint8_t* b
 template <class V, class F>
 void nibble_rows_of(Rows x, const QuantizedRows& w, Output y) {
   const ptrdiff_t blocks = w.cols / F::kLength;
+  const float* level_of = F::kHead == 0 ? w.levels : kCentred;
   for (ptrdiff_t o = 0; o < w.rows; ++o) {
     in_groups(x.n, [&]<int R>(ptrdiff_t n) {
-      nibble_row<V, F, R>(x.data + n * x.stride, x.stride, w.blocks + o * blocks * F::kBytes, w.scales + (F::kHead == 0 ? o * blocks : 0),
-                          blocks, y.data + n * y.stride + o, y.stride);
+      nibble_row<V, F, R>(x.data + n * x.stride, x.stride, w.blocks + o * blocks * F::kBytes, level_of,
+                          w.scales + (F::kHead == 0 ? o * blocks : 0), blocks, y.data + n * y.stride + o, y.stride);
     });
   }
 }
