@@ -14,7 +14,7 @@ struct Avx2 {
     __m256 lower, upper;  // levels 0 … 7 and 8 … 15
   };
   static constexpr ptrdiff_t kLanes = 8;
-  static constexpr std::int32_t kOffset = 0;  // of q8_0's codes
+  static constexpr bool kStreams = true;
   static Float zero() { return _mm256_setzero_ps(); }
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
@@ -61,17 +61,29 @@ struct Avx2 {
     return _mm256_insertf128_ps(set(half(p)), _mm_set1_ps(half(p + bytes)), 1);
   }
 
-  static Float widen_halves(const std::uint16_t* halves) {
-    return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(halves)));
+  static Float widen_halves(const std::uint64_t* four) {
+    return _mm256_cvtph_ps(_mm_set_epi64x(static_cast<long long>(four[1]), static_cast<long long>(four[0])));
   }
-  // |w|·(x with w's sign): of unsigned by signed bytes, and 2·127·128 fits in 16 bits
-  static Int dot4(Int acc, Int w, const std::int8_t* x) {
+  static Int set_four(const std::int8_t* x) {
     std::int32_t four;
     std::memcpy(&four, x, 4);
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(_mm256_set1_epi32(four), w));
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return _mm256_set1_epi32(four);
   }
-  static Int set_int(std::int32_t x) { return _mm256_set1_epi32(x); }
+  static Int add_pairs(Int halves) { return _mm256_madd_epi16(halves, _mm256_set1_epi16(1)); }
+  struct ByteDot {  // |w|·(x with w's sign): of unsigned by signed bytes, and 2·127·128 fits in 16 bits
+    Int sum;
+    void start(const std::int32_t*) { sum = _mm256_setzero_si256(); }
+    void add(Int w, const std::int8_t* x) {
+      sum = _mm256_add_epi32(sum, add_pairs(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(set_four(x), w))));
+    }
+    Int total(const std::int32_t*) const { return sum; }
+  };
+  struct NibbleDot {  // in 16 bits, where a whole block fits: 16·15·127
+    Int sum;
+    void start(const std::int32_t*) { sum = _mm256_setzero_si256(); }
+    void add(Int w, const std::int8_t* x) { sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, set_four(x))); }
+    Int total(const std::int32_t* x_sum) const { return _mm256_sub_epi32(add_pairs(sum), _mm256_slli_epi32(_mm256_set1_epi32(*x_sum), 3)); }
+  };
   static Int load_int(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
   static void store_int(void* p, Int x) { _mm256_store_si256(static_cast<__m256i*>(p), x); }
   static Float to_float(Int x) { return _mm256_cvtepi32_ps(x); }

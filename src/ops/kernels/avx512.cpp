@@ -12,7 +12,7 @@ struct Avx512 {
   using Int = __m512i;
   using Table = __m512;  // all 16 levels in one register
   static constexpr ptrdiff_t kLanes = 16;
-  static constexpr std::int32_t kOffset = 128;  // of q8_0's codes: VNNI multiplies unsigned by signed bytes
+  static constexpr bool kStreams = false;
   static Float zero() { return _mm512_setzero_ps(); }
   static Float set(float x) { return _mm512_set1_ps(x); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }
@@ -75,16 +75,23 @@ struct Avx512 {
     return _mm512_permutexvar_ps(lanes, _mm512_castps128_ps512(_mm_cvtph_ps(halves)));
   }
 
-  // acc + Σ of four neighbours: unsigned bytes of w times the four signed bytes at x
-  static Int dot4(Int acc, Int w, const std::int8_t* x) {
-    std::int32_t four;
-    std::memcpy(&four, x, 4);
-    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
+  template <std::int32_t offset>  // what W's codes are more than they stand for: VNNI multiplies unsigned by signed bytes
+  struct OffsetDot {
+    Int sum;
+    void start(const std::int32_t* x_sum) { sum = _mm512_set1_epi32(-offset * *x_sum); }
+    void add(Int w, const std::int8_t* x) {  // + Σ of four neighbours
+      std::int32_t four;
+      std::memcpy(&four, x, 4);
+      sum = _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(four));
+    }
+    Int total(const std::int32_t*) const { return sum; }
+  };
+  using ByteDot = OffsetDot<128>;
+  using NibbleDot = OffsetDot<8>;
+  static Float widen_halves(const std::uint64_t* four) {
+    const auto word = [four](ptrdiff_t q) { return static_cast<long long>(four[q]); };
+    return _mm512_cvtph_ps(_mm256_set_epi64x(word(3), word(2), word(1), word(0)));
   }
-  static Float widen_halves(const std::uint16_t* halves) {
-    return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(halves)));
-  }
-  static Int set_int(std::int32_t x) { return _mm512_set1_epi32(x); }
   static Int load_int(const void* p) { return _mm512_load_si512(p); }
   static void store_int(void* p, Int x) { _mm512_store_si512(p, x); }
   static Float to_float(Int x) { return _mm512_cvtepi32_ps(x); }

@@ -7,7 +7,7 @@ namespace {
 
 struct Portable {
   static constexpr ptrdiff_t kLanes = 8;
-  static constexpr std::int32_t kOffset = 0;  // of q8_0's codes
+  static constexpr bool kStreams = true;
   typedef float Float __attribute__((vector_size(32)));
   typedef std::int32_t Int __attribute__((vector_size(32)));
   using Table = const float*;
@@ -72,20 +72,26 @@ struct Portable {
     return x;
   }
 
-  static Float widen_halves(const std::uint16_t* halves) {
+  static Float widen_halves(const std::uint64_t* four) {
     Float x;
-    for (int i = 0; i < 8; ++i) x[i] = half_of(halves[i]);
+    for (int i = 0; i < 8; ++i) x[i] = half_of(static_cast<std::uint16_t>(four[i / 4] >> 16 * (i % 4)));
     return x;
   }
-  static Int dot4(Int acc, Int w, const std::int8_t* x) {
-    std::int8_t codes[32];
-    std::memcpy(codes, &w, 32);
-    for (int lane = 0; lane < 8; ++lane) {
-      for (int i = 0; i < 4; ++i) acc[lane] += codes[4 * lane + i] * x[i];
+  template <std::int32_t offset>  // what W's codes are more than they stand for
+  struct OffsetDot {
+    Int sum;
+    void start(const std::int32_t* x_sum) { sum = Int{} - offset * *x_sum; }
+    void add(Int w, const std::int8_t* x) {
+      std::int8_t codes[32];
+      std::memcpy(codes, &w, 32);
+      for (int lane = 0; lane < 8; ++lane) {
+        for (int i = 0; i < 4; ++i) sum[lane] += codes[4 * lane + i] * x[i];
+      }
     }
-    return acc;
-  }
-  static Int set_int(std::int32_t x) { return Int{} + x; }
+    Int total(const std::int32_t*) const { return sum; }
+  };
+  using ByteDot = OffsetDot<0>;
+  using NibbleDot = OffsetDot<8>;
   static Int load_int(const void* p) {
     Int x;
     std::memcpy(&x, p, sizeof x);
