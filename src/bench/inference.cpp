@@ -1,64 +1,12 @@
 #include "glassformer/bench/inference.hpp"
 
-#include <numeric>
-
 #include "bench/timing.hpp"
 #include "glassformer/bench/machine.hpp"
 #include "glassformer/core/require.hpp"
+#include "glassformer/sample/reader.hpp"
 
 namespace glassformer {
 namespace {
-
-// B sequences that are read into one cache, and the logits after the last token of each.
-class Reader {
- public:
-  Reader(const Decoder<float>& model, Index batch, Index tokens, const Exec& exec)
-      : model_(model),
-        exec_(exec),
-        cache_(make_cache(model, batch, tokens)),
-        slots_(static_cast<std::size_t>(batch)),
-        bounds_(slots_.size() + 1),
-        hidden_(batch * tokens, model.config.width),
-        logits_(batch, model.config.vocab) {
-    require(tokens <= model.config.context, "bench: expected at most {} tokens, the context, found {}", model.config.context, tokens);
-    std::iota(slots_.begin(), slots_.end(), Index{0});
-  }
-
-  void forget() {
-    for (const Index s : slots_) cache_.truncate(s, 0);
-  }
-
-  // Reads ids [B·n], n more tokens of each sequence; B or n is 1. `row_exact` as in generate: one at a time, but not where a prompt is read.
-  const Matrix<float>& read(std::span<const Token> ids, bool row_exact) {
-    const Index batch = static_cast<Index>(slots_.size()), each = static_cast<Index>(ids.size()) / batch;
-    for (Index s = 0; s <= batch; ++s) bounds_[static_cast<std::size_t>(s)] = s * each;
-    Pass<float> pass = this->pass(row_exact);
-    pass.cache = &cache_, pass.slots = slots_;
-    auto hidden = hidden_.topRows(batch * each);
-    decoder_forward<float>(model_, pass, ids, hidden);
-
-    std::iota(bounds_.begin(), bounds_.end(), Index{0});
-    decoder_logits<float>(model_, this->pass(true), hidden.bottomRows(batch), logits_);
-    return logits_;
-  }
-
- private:
-  Pass<float> pass(bool row_exact) {
-    Pass<float> pass;
-    pass.exec = exec_;
-    pass.exec.row_exact = row_exact;
-    pass.starts = bounds_;
-    pass.workspace = &workspace_;
-    return pass;
-  }
-
-  const Decoder<float>& model_;
-  Exec exec_;
-  KvCache<float> cache_;
-  std::vector<Index> slots_, bounds_;
-  Matrix<float> hidden_, logits_;  // [N, C], [B, V]
-  Workspace workspace_;
-};
 
 // Weights between activations: those that a product reads for every token. The head is not among them.
 Index block_weights(const ModelConfig& config) {
@@ -68,9 +16,10 @@ Index block_weights(const ModelConfig& config) {
   return count;
 }
 
-void check(const InferenceOptions& o) {
+void check(const ModelConfig& config, const InferenceOptions& o) {
   require(o.batch > 0 && o.tokens > 0 && o.repeats > 0, "bench: expected a batch, tokens and repeats above 0, found {}, {} and {}", o.batch,
           o.tokens, o.repeats);
+  require(o.tokens <= config.context, "bench: expected at most {} tokens, the context, found {}", config.context, o.tokens);
 }
 
 }  // namespace
@@ -92,26 +41,29 @@ Index decode_step_bytes(const Decoder<float>& m, Index batch, double places) {
 }
 
 DecodeBench bench_decode(const Decoder<float>& model, const InferenceOptions& o) {
-  check(o);
-  const Index V = model.config.vocab;
-  Reader reader(model, o.batch, o.tokens, o.exec);
+  check(model.config, o);
+  Reader reader(model, {.max_tokens = o.tokens, .exec = o.exec});
+  for (Index s = 0; s < o.batch; ++s) reader.add(1);
+  reader.make_cache_for_all();
   const MemoryMeter memory(o.exec.threads);
-  DecodeBench result;
-  std::vector<Token> next(static_cast<std::size_t>(o.batch));
+  std::vector<std::vector<Token>> texts(static_cast<std::size_t>(o.batch));
+  std::vector<Reader::Text> unread(texts.size());
   const auto decode = [&](Index tokens) {
-    reader.forget();
-    result.ids.clear();
-    for (std::size_t s = 0; s < next.size(); ++s) next[s] = static_cast<Token>((1 + static_cast<Index>(s)) % V);
+    for (Index s = 0; s < o.batch; ++s) {
+      reader.cut(s, 0);
+      texts[static_cast<std::size_t>(s)] = {static_cast<Token>((1 + s) % model.config.vocab)};
+    }
     for (Index i = 0; i < tokens; ++i) {
-      const Matrix<float>& logits = reader.read(next, true);
-      for (std::size_t s = 0; s < next.size(); ++s) {
+      for (std::size_t s = 0; s < texts.size(); ++s) unread[s] = {static_cast<Index>(s), texts[s]};
+      const Matrix<float>& logits = reader.read_together(unread, true);
+      for (std::size_t s = 0; s < texts.size(); ++s) {
         Index best = 0;
         logits.row(static_cast<Index>(s)).maxCoeff(&best);
-        next[s] = static_cast<Token>(best);
+        texts[s].push_back(static_cast<Token>(best));
       }
-      result.ids.push_back(next[0]);
     }
   };
+  DecodeBench result;
   result.weight_bytes = decoder_bytes(model);
   result.step_bytes = decode_step_bytes(model, o.batch, static_cast<double>(o.tokens + 1) / 2);
   const double bytes = static_cast<double>(result.step_bytes * o.tokens);
@@ -139,20 +91,24 @@ DecodeBench bench_decode(const Decoder<float>& model, const InferenceOptions& o)
   decode(o.tokens);
   profile.stop();
   result.operations = operation_times(profile, static_cast<double>(o.tokens));
+  result.ids.assign(texts[0].begin() + 1, texts[0].end());
   return result;
 }
 
 PrefillBench bench_prefill(const Decoder<float>& model, const InferenceOptions& o) {
-  check(o);
   const ModelConfig& c = model.config;
-  Reader reader(model, 1, o.tokens, o.exec);
+  check(c, o);
+  Reader reader(model, {.max_tokens = 1, .exec = o.exec});
+  reader.add(o.tokens);
+  reader.make_cache_for_all();
+  Vector<float> logits;
   std::vector<Token> prompt;
   for (Index i = 0; i < o.tokens; ++i) prompt.push_back(static_cast<Token>(i * 7919 % c.vocab));
   std::vector<double> seconds;
   for (Index r = 0; r <= o.repeats; ++r) {
-    reader.forget();
+    reader.cut(0, 0);
     const auto start = Clock::now();
-    reader.read(prompt, false);
+    reader.read_alone(0, prompt, logits);
     if (r > 0) seconds.push_back(seconds_since(start));
   }
   const double N = static_cast<double>(o.tokens), best = std::ranges::min(seconds);
@@ -163,9 +119,9 @@ PrefillBench bench_prefill(const Decoder<float>& model, const InferenceOptions& 
   result.tokens_per_s = N / best;
   result.median_tokens_per_s = N / median(seconds);
   result.gflops_per_s = 2 * (products + attention) / best / 1e9;
-  reader.forget();
+  reader.cut(0, 0);
   Profile profile;
-  reader.read(prompt, false);
+  reader.read_alone(0, prompt, logits);
   profile.stop();
   result.operations = operation_times(profile, 1);
   result.fma_peak_gflops_per_s = fma_peak_gflops(o.exec.threads);

@@ -3,6 +3,7 @@
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
 #include "glassformer/bench/inference.hpp"
+#include "glassformer/bench/tokenizer.hpp"
 #include "glassformer/bench/train.hpp"
 
 namespace glassformer::cli {
@@ -25,8 +26,13 @@ void add_kernels(JsonLine&);
 void add_results(JsonLine&, const TrainBench&);
 void add_results(JsonLine&, const DecodeBench&);
 void add_results(JsonLine&, const PrefillBench&);
+void add_results(JsonLine&, const EncodeBench&);
 // The limits of the machine, measured now: lines of a table, and keys.
 std::string machine_table(int threads, JsonLine&);
+
+// Of the benchmarks that a model of random weights is read with.
+inline constexpr unsigned kInferenceOptions = kThreads | kKernels | kActivations | kJson;
+const char* activations_name(bool rounded);  // "int8", "exact": the key "activations"
 
 int bench_all_command(Arguments);
 int bench_decode_command(Arguments);

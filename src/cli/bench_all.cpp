@@ -1,6 +1,10 @@
 // bench all: everything once, in one table and one JSON object.
 #include "cli/bench.hpp"
 #include "cli/terminal.hpp"
+#include "glassformer/bench/machine.hpp"
+#include "glassformer/data/corpus.hpp"
+#include "glassformer/quantize/block.hpp"
+#include "glassformer/tokenizer/encoder.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -29,7 +33,7 @@ std::string longest(const std::vector<OperationTime>& operations) {
 
 std::string row(const std::string& name, double tokens_per_s, const std::string& speed, double share, const char* limit,
                 const std::vector<OperationTime>& operations) {
-  return fmt::format("{:<24}{:>12.1f}{:>18}{:>7.1f} % of {:<15}{}\n", name, tokens_per_s, speed, 100 * share, limit, longest(operations));
+  return fmt::format("{:<30}{:>12.1f}{:>18}{:>7.1f} % of {:<21}{}\n", name, tokens_per_s, speed, 100 * share, limit, longest(operations));
 }
 
 // A model is quantized, timed and let go before the next.
@@ -43,15 +47,35 @@ ModelConfig tiny(ModelConfig c) {
   return c;
 }
 
+// Text to ids, on one thread. Merging is what a word costs that is new; a text whose words are known must at least be read.
+void bench_text(bool quick, int threads, JsonLine& json) {
+  const std::string text = make_corpus(CorpusKind::stories, quick ? 20'000 : 1'000'000, 1).text;
+  const Tokenizer tokenizer = train_bpe_parallel(text, {.vocab_size = quick ? 300 : 4352, .special = {}}, threads);
+  const EncodeBench e = bench_encode(tokenizer, text, 5, threads);
+  const double reading = 1e3 * MemoryMeter(1).read_gb_per_s(2),
+               tokens_a_mb = 1e6 * static_cast<double>(e.tokens) / static_cast<double>(e.bytes);
+  const auto print = [&](const char* name, double mb_per_s, double limit, const char* limit_name, double merging) {
+    const double ms = static_cast<double>(e.bytes) / 1e3 / mb_per_s;
+    std::vector<OperationTime> operations = {{"looking up", ms * (1 - merging), 1 - merging}};
+    if (merging > 0) operations.push_back({"merging", ms * merging, merging});
+    print_output(row(name, mb_per_s * tokens_a_mb, fmt::format("{:.1f} MB/s", mb_per_s), mb_per_s / limit, limit_name, operations));
+  };
+  print("tokenizer, words are new", e.cold_mb_per_s, e.warm_mb_per_s, "known words", e.share_of_merging());
+  print("tokenizer, words are known", e.warm_mb_per_s, reading, "reading memory", 0);
+  JsonLine entry;
+  add_results(entry, e);
+  json.add("tokenizer", entry.add("reading_mb_per_s", reading));
+}
+
 }  // namespace
 
 int bench_all_command(Arguments arguments) {
   Options o("bench",
             "Measures this machine's limits, then a training step at three sizes, writing and reading by a model of 110M parameters in "
-            "each format; each as it is, as a share of "
+            "each format, and text to ids; each as it is, as a share of "
             "its limit, and where the time goes. About a minute. `glassformer bench NAME` measures one thing at length.");
   o.flag("quick", "tiny models, to see what it prints: the figures mean nothing");
-  o.common(kThreads | kKernels | kActivations | kJson);
+  o.common(kInferenceOptions);
   o.example("glassformer bench --json");
   if (!o.parse(arguments)) return 0;
   const Exec exec = o.exec();
@@ -59,7 +83,7 @@ int bench_all_command(Arguments arguments) {
   JsonLine json, machine;
   print_output(machine_table(exec.threads, machine));
   json.add("machine", machine);
-  print_output(fmt::format("\n{:<24}{:>12}{:>18}{:>9} {:<18}{}\n", "", "tokens/s", "", "share", "of its limit", "most of the time"));
+  print_output(fmt::format("\n{:<30}{:>12}{:>18}{:>9} {:<24}{}\n", "", "tokens/s", "", "share", "of its limit", "most of the time"));
   for (const Training& t : kTrainings) {
     ModelConfig c;
     c.layers = t.layers, c.heads = t.heads, c.width = t.width, c.context = t.context, c.vocab = t.vocab;
@@ -79,26 +103,33 @@ int bench_all_command(Arguments arguments) {
     if (wanted != type) small = in_type(model, type = wanted, exec);
     return small;
   };
+  const auto rounded = [&](const std::string& wanted) {
+    const auto format = quantized_named(wanted);
+    return exec.activations == Activations::int8 && format && takes_int8_activations(*format);
+  };
+  const auto title = [&](const char* what, const char* wanted) {
+    return fmt::format("{} {}{}", what, wanted, rounded(wanted) ? "·int8" : "");
+  };
   for (const Writing& w : kWritings) {
-    const std::string name = fmt::format("decode {}{}", w.type, w.batch > 1 ? fmt::format(", {} at once", w.batch) : "");
+    const std::string name = fmt::format("{}{}", title("decode", w.type), w.batch > 1 ? fmt::format(", {} at once", w.batch) : "");
     const DecodeBench b = bench_decode(subject(w.type), {.batch = w.batch, .repeats = 2, .exec = exec});
     print_output(
         row(name, b.tokens_per_s, fmt::format("{:.1f} GB/s", b.read_gb_per_s), b.share_of_memory_limit, "reading memory", b.operations));
     JsonLine entry;
-    entry.add("type", w.type).add("batch", w.batch);
+    entry.add("type", w.type).add("activations", activations_name(rounded(w.type))).add("batch", w.batch);
     add_results(entry, b);
     json.push("decode", entry);
   }
   for (const char* wanted : {"f32", "q8_0", "q4_0", "nf4"}) {
-    const std::string name = fmt::format("prefill {}", wanted);
     const PrefillBench b = bench_prefill(subject(wanted), {.tokens = 256, .repeats = 3, .exec = exec});
-    print_output(
-        row(name, b.tokens_per_s, fmt::format("{:.1f} GFLOP/s", b.gflops_per_s), b.share_of_fma_peak(), "multiply-adds", b.operations));
+    print_output(row(title("prefill", wanted), b.tokens_per_s, fmt::format("{:.1f} GFLOP/s", b.gflops_per_s), b.share_of_fma_peak(),
+                     rounded(wanted) ? "multiply-adds in float" : "multiply-adds", b.operations));
     JsonLine entry;
-    entry.add("type", wanted).add("tokens", Index{256});
+    entry.add("type", wanted).add("activations", activations_name(rounded(wanted))).add("tokens", Index{256});
     add_results(entry, b);
     json.push("prefill", entry);
   }
+  bench_text(quick, exec.threads, json);
   if (o.json()) json.print();
   return 0;
 }

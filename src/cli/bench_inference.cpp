@@ -9,12 +9,19 @@
 namespace glassformer::cli {
 namespace {
 
-void declare_model(Options& o) {
+// What writing and reading have in common.
+void declare_inference(Options& o, Index tokens, const char* tokens_help) {
   declare_shape(o, llama_110m(), "llama");
   o.choice("type", {"f32", "q8_0", "q4_0", "int4", "nf4"}, "format of the weights", "f32");
   o.choice("embedding-type", {"f32", "q8_0", "q4_0", "int4", "nf4"},
            "format of the token embedding and the head; that of --type unless given");
+  o.integer("tokens", tokens, 1, tokens_help);
   o.integer("repeats", 4, 1, "times to do it; the fastest counts");
+}
+InferenceOptions inference_options(const Options& o) {
+  require_usage(o.integer("tokens") <= o.integer("context"), "--tokens: expected at most --context {}, found {}", o.integer("context"),
+                o.integer("tokens"));
+  return {.tokens = o.integer("tokens"), .repeats = o.integer("repeats"), .exec = o.exec()};
 }
 
 std::optional<QuantizedType> type_named(const std::string& name) {
@@ -24,34 +31,47 @@ std::optional<QuantizedType> type_named(const std::string& name) {
 constexpr Index kIds = 257;  // of the tokenizer that goes with random weights: bytes and an end, no words
 
 struct Subject {
-  QuantizeTypes types;
   Decoder<float> model;
-  std::string name;  // "109,529,856 parameters in q8_0"
+  std::string linear, embedding;  // formats, by their options
+  Index in_f32 = 0;               // matrices that should be in few bits, but whose rows are no multiple of the block
+  bool rounded = false;           // the activations
+  std::string name;               // "109,529,856 parameters in q8_0"
 };
 
 Subject make_subject(const Options& o) {
-  const std::string linear = o.text("type"), embedding = o.given("embedding-type") ? o.text("embedding-type") : linear;
-  const QuantizeTypes types{type_named(linear), type_named(embedding)};
+  Subject s;
+  s.linear = o.text("type"), s.embedding = o.given("embedding-type") ? o.text("embedding-type") : s.linear;
+  const QuantizeTypes types{type_named(s.linear), type_named(s.embedding)};
   const bool quantized = types.linear || types.embedding;
-  Decoder<float> model = random_model(shape_of(o), quantized ? std::optional(types) : std::nullopt, o.exec());
+  s.model = random_model(shape_of(o), quantized ? std::optional(types) : std::nullopt, o.exec());
   if (quantized)
-    require_usage(!model.quantized.empty(), "--type {}: expected a width that is a multiple of the format's block, found {}", linear,
-                  model.config.width);
-  std::string name =
-      fmt::format("{} parameters in {}", grouped(decoder_parameters(model)), linear == embedding ? linear : quantize_types_name(types));
-  return {types, std::move(model), std::move(name)};
+    require_usage(!s.model.quantized.empty(), "--type {}: expected a width that is a multiple of the format's block, found {}", s.linear,
+                  s.model.config.width);
+  for (const TensorInfo& info : s.model.arena.layout().tensors())
+    s.in_f32 += (info.kind == ParameterKind::hidden && types.linear) ||
+                (info.name != "pos_embed.weight" && info.kind == ParameterKind::embedding && types.embedding);
+  s.rounded = rounds_activations(o, s.model, "this model");
+  s.name = fmt::format("{} parameters in {}{}{}", grouped(decoder_parameters(s.model)),
+                       s.linear == s.embedding ? s.linear : quantize_types_name(types),
+                       s.in_f32 > 0 ? fmt::format(" ({} matrices whose rows are no multiple of the block in f32)", s.in_f32) : "",
+                       s.rounded ? ", activations in 8 bits" : "");
+  return s;
 }
 
 JsonLine json_of(const Options& o, const Subject& s) {
   JsonLine json;
   json.add("parameters", decoder_parameters(s.model))
-      .add("type", std::string_view(o.text("type")))
+      .add("type", std::string_view(s.linear))
+      .add("embedding_type", std::string_view(s.embedding))
+      .add("matrices_in_f32", s.in_f32)
       .add("threads", static_cast<Index>(o.exec().threads))
-      .add("activations", std::string_view(o.text("activations")));
+      .add("activations", activations_name(s.rounded));
   return json;
 }
 
 }  // namespace
+
+const char* activations_name(bool rounded) { return rounded ? "int8" : "exact"; }
 
 void add_results(JsonLine& json, const DecodeBench& b) {
   json.add("tokens_per_s", b.tokens_per_s)
@@ -80,18 +100,15 @@ int bench_decode_command(Arguments arguments) {
             "Times decoding by a model of random weights: greedy, from an empty KV cache, one pass a token. Each token reads every weight "
             "once, so the limit "
             "is the memory's, which is measured between the repeats.");
-  declare_model(o);
+  declare_inference(o, 200, "tokens of each sequence");
   o.integer("batch", 1, 1, "sequences at once, each with its own cache");
-  o.integer("tokens", 200, 1, "tokens of each sequence");
   o.path("write-gguf", "FILE", "also write the model that is timed, for llama.cpp: --arch llama in f32, q8_0 or q4_0");
   o.flag("overwrite", "replace the file of --write-gguf");
-  o.common(kThreads | kKernels | kActivations | kJson);
+  o.common(kInferenceOptions);
   o.example("glassformer bench decode --type q8_0 --batch 8");
   if (!o.parse(arguments)) return 0;
-  const InferenceOptions options{
-      .batch = o.integer("batch"), .tokens = o.integer("tokens"), .repeats = o.integer("repeats"), .exec = o.exec()};
-  require_usage(options.tokens <= o.integer("context"), "--tokens: expected at most --context {}, found {}", o.integer("context"),
-                options.tokens);
+  InferenceOptions options = inference_options(o);
+  options.batch = o.integer("batch");
   require_usage(!o.given("write-gguf") || o.integer("vocab") >= kIds, "--write-gguf: expected --vocab {} at least, found {}", kIds,
                 o.integer("vocab"));
   if (o.given("write-gguf")) {
@@ -128,26 +145,24 @@ int bench_decode_command(Arguments arguments) {
 int bench_prefill_command(Arguments arguments) {
   Options o("bench prefill",
             "Times reading a prompt by a model of random weights: one pass over all of it, and the logits of its last token.");
-  declare_model(o);
-  o.integer("tokens", 256, 1, "tokens of the prompt");
-  o.common(kThreads | kKernels | kActivations | kJson);
+  declare_inference(o, 256, "tokens of the prompt");
+  o.common(kInferenceOptions);
   o.example("glassformer bench prefill --type q4_0");
   if (!o.parse(arguments)) return 0;
-  const InferenceOptions options{.tokens = o.integer("tokens"), .repeats = o.integer("repeats"), .exec = o.exec()};
-  require_usage(options.tokens <= o.integer("context"), "--tokens: expected at most --context {}, found {}", o.integer("context"),
-                options.tokens);
+  const InferenceOptions options = inference_options(o);
   const Subject subject = make_subject(o);
   const PrefillBench b = bench_prefill(subject.model, options);
-  print_output(
-      fmt::format("{}, a prompt of {} tokens, {} threads\n"
-                  "tokens              {:>12.1f} a second (median of {}: {:.1f})\n"
-                  "prompt              {:>12.2f} ms\n"
-                  "arithmetic          {:>12.1f} GFLOP/s\n"
-                  "multiply-add peak   {:>12.1f} GFLOP/s\n"
-                  "share of the peak   {:>12.1f} %\n"
-                  "{}",
-                  subject.name, options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms,
-                  b.gflops_per_s, b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(), kernels_line()));
+  print_output(fmt::format(
+      "{}, a prompt of {} tokens, {} threads\n"
+      "tokens              {:>12.1f} a second (median of {}: {:.1f})\n"
+      "prompt              {:>12.2f} ms\n"
+      "arithmetic          {:>12.1f} GFLOP/s\n"
+      "multiply-add peak   {:>12.1f} GFLOP/s in float\n"
+      "share of the peak   {:>12.1f} %{}\n"
+      "{}",
+      subject.name, options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms, b.gflops_per_s,
+      b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(),
+      subject.rounded ? ": of float's, though most products are in whole numbers, which have a higher one" : "", kernels_line()));
   print_output(operations_table(b.operations));
   if (o.json()) {
     JsonLine json = json_of(o, subject);

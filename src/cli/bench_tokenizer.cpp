@@ -2,9 +2,18 @@
 #include "cli/bench.hpp"
 #include "cli/terminal.hpp"
 #include "cli/text_source.hpp"
-#include "glassformer/bench/tokenizer.hpp"
 
 namespace glassformer::cli {
+
+void add_results(JsonLine& json, const EncodeBench& e) {
+  json.add("bytes", e.bytes)
+      .add("tokens", e.tokens)
+      .add("pre_tokens", e.pre_tokens)
+      .add("new_pre_tokens", e.merged)
+      .add("cold_mb_per_s", e.cold_mb_per_s)
+      .add("warm_mb_per_s", e.warm_mb_per_s)
+      .add("threads_mb_per_s", e.threads_mb_per_s);
+}
 
 int bench_tokenizer_command(Arguments arguments) {
   Options o("bench tokenizer", "Times encoding a text, cold and warm, and learning a byte-level BPE vocabulary from it.");
@@ -39,15 +48,9 @@ int bench_tokenizer_command(Arguments arguments) {
                   100 * e.share_of_merging(), e.warm_mb_per_s, e.threads_mb_per_s, source.threads, learned.seconds, grouped(learned.merges),
                   text_mb / learned.seconds, source.threads, grouped(learned.places)));
   if (o.json()) {
-    JsonLine()
-        .add("bytes", e.bytes)
-        .add("tokens", e.tokens)
-        .add("pre_tokens", e.pre_tokens)
-        .add("new_pre_tokens", e.merged)
-        .add("cold_mb_per_s", e.cold_mb_per_s)
-        .add("warm_mb_per_s", e.warm_mb_per_s)
-        .add("threads_mb_per_s", e.threads_mb_per_s)
-        .add("threads", Index{source.threads})
+    JsonLine json;
+    add_results(json, e);
+    json.add("threads", Index{source.threads})
         .add("merges", learned.merges)
         .add("places", learned.places)
         .add("learn_seconds", learned.seconds)

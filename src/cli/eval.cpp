@@ -84,6 +84,7 @@ int eval_command(Arguments arguments) {
   AdaptedModel files = load_adapted_model(o);
   validate(files.decoder.config, what);
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
+  rounds_activations(o, files.decoder, o.text("model"));
   const TextSource source = read_text_source(o, o.seed());
   const std::vector<Token> ids = encode_text(files.tokenizer, source, document_separator(files.decoder.config));
   if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));

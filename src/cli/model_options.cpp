@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "glassformer/model/stretch.hpp"
+#include "glassformer/quantize/block.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -154,6 +155,13 @@ AdaptedModel load_adapted_model(const Options& o) {
   return m;
 }
 
+bool rounds_activations(const Options& o, const Decoder<float>& model, const std::string& name) {
+  if (o.text("activations") != "int8") return false;
+  const bool rounds = std::ranges::any_of(model.quantized, [](const auto& tensor) { return takes_int8_activations(tensor.second->type); });
+  if (!rounds) fmt::print(stderr, "note: --activations int8 changes nothing in {}: no matrix is in q8_0 or q4_0\n", name);
+  return rounds;
+}
+
 void require_free(const std::string& out, bool overwrite) {
   std::error_code ignored;
   if (!overwrite && std::filesystem::exists(out, ignored) && !std::filesystem::is_empty(out, ignored))
@@ -162,7 +170,8 @@ void require_free(const std::string& out, bool overwrite) {
 
 void require_new_file(const std::string& out, bool overwrite) {
   std::error_code ignored;
-  if (!overwrite && std::filesystem::exists(out, ignored)) throw Failure(fmt::format("{}: expected a new file, found one; give --overwrite", out));
+  if (!overwrite && std::filesystem::exists(out, ignored))
+    throw Failure(fmt::format("{}: expected a new file, found one; give --overwrite", out));
 }
 
 void require_apart(const std::string& out, const std::string& read) {

@@ -244,6 +244,8 @@ bool Options::parse(Arguments arguments) {
     }
     if (o.is_required && at->second.empty()) throw UsageError(fmt::format("--{}: expected {}, found nothing", o.name, o.value_name));
   }
+  if (asks("activations", "int8") && asks("kernels", "reference"))
+    throw UsageError("--activations int8: expected --kernels fused, found reference, which takes the activations as they are");
   return true;
 }
 
@@ -288,10 +290,13 @@ std::optional<bool> Options::toggled(const std::string& name) const {
   return v.empty() ? std::nullopt : std::optional<bool>(v == "true");
 }
 
+bool Options::asks(const char* option, const char* value) const {
+  return std::ranges::find(options_, option, &Option::name) != options_.end() && text(option) == value;
+}
+
 Exec Options::exec() const {
   Exec exec;
   exec.threads = static_cast<int>(integer("threads"));
-  const auto asks = [this](const char* option, const char* value) { return std::ranges::find(options_, option, &Option::name) != options_.end() && text(option) == value; };
   exec.kernels = asks("kernels", "reference") ? Kernels::reference : Kernels::fused;
   exec.activations = asks("activations", "int8") ? Activations::int8 : Activations::exact;
   return exec;

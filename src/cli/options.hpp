@@ -104,6 +104,7 @@ class Options {
   void add(Option);
   const Option& declared(const std::string& name, std::initializer_list<OptionKind>) const;
   const std::string& value(const Option&) const;
+  bool asks(const char* choice, const char* value) const;  // false where the command has no such option
   std::vector<std::string> spellings() const;
   void read(Arguments);
 

@@ -27,7 +27,8 @@ Options declare() {
   o.group("Drafting");
   o.path("draft", "DIR", "a smaller model with the same tokenizer: it drafts tokens, which the model then checks in one pass");
   o.integer("draft-tokens", 4, 1, "tokens to draft before each pass, at most");
-  o.flag("draft-speedup", "also write it without the draft, unseen, and tell how much faster drafting was");
+  o.flag("draft-speedup",
+         "also write it without the draft, and tell how much faster drafting was; the text is then printed when it is done");
   o.group("Memory");
   o.flag("no-cache", "read everything again for each token, without the KV cache: the same text, more slowly");
   o.choice("kv-cache", {"f32", "int8"}, "numbers of the KV cache: in 32 bits, or in 8 with one scale a token and head", "f32");
@@ -170,17 +171,18 @@ void tell_speedup(const Options& o, const ModelFiles& files, const std::vector<s
   json.add("plain_tokens_per_s", without).add("speedup", speedup);
 }
 
-// As it is drawn.
+// As it is drawn, or where drafting is timed when it is done: the text without the draft is not printed either.
 void write_one(const Options& o, const ModelFiles& files, const std::string& prompt, GenerateOptions options) {
-  if (!o.json()) {
-    print_output(prompt);
+  const bool at_once = o.is_set("draft-speedup");
+  if (!o.json()) print_output(prompt);
+  if (!o.json() && !at_once) {
     options.on_text = [](std::string_view piece) {
       print_output(piece);
       flush_output();
     };
   }
   const Generation g = generate(files.decoder, files.tokenizer, prompt, options);
-  if (!o.json()) print_output("\n"), flush_output();
+  if (!o.json()) print_output(at_once ? valid_utf8(g.text) + "\n" : "\n"), flush_output();
   tell_generation(g, options);
   JsonLine json = json_of(prompt, g, options);
   tell_speedup(o, files, {prompt}, options, g.tokens_per_s(), json);
@@ -223,6 +225,8 @@ int sample_command(Arguments arguments) {
   const std::optional<ModelFiles> draft = load_draft(o, files.tokenizer);
   if (draft) files.warnings.insert(files.warnings.end(), draft->warnings.begin(), draft->warnings.end());
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
+  rounds_activations(o, files.decoder, o.text("model"));
+  if (draft) rounds_activations(o, draft->decoder, o.text("draft"));
   if (!what.empty()) {
     print_story(o, what_if_story(files.decoder, files.tokenizer, wanted.prompts.front(), what, options));
     return 0;

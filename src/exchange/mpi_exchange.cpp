@@ -23,6 +23,7 @@
 #endif
 
 #include "exchange/mpi_jobs.hpp"
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 
 namespace glassformer {
@@ -117,6 +118,7 @@ class MpiExchange final : public Exchange {
   }
 
   void wait() override {
+    const Timed timed(Operation::exchange);
     const auto began = Clock::now();
     std::unique_lock lock(guard_);
     statistics_.early_bytes += statistics_.summed_bytes - waited_bytes_ - open_bytes_;
@@ -152,6 +154,7 @@ class MpiExchange final : public Exchange {
 
  protected:
   void gather_bytes(std::span<const std::byte> mine, std::span<std::byte> all) override {
+    const Timed timed(Operation::exchange);
     const auto job = std::make_shared<GatherJob>(work_, next_tag(), mine);
     submit(job, 0);
     std::unique_lock lock(guard_);
@@ -173,6 +176,7 @@ class MpiExchange final : public Exchange {
   template <class S>
   void begin_sum_of(std::shared_ptr<const SharedTree> tree, std::vector<Arena<S>> parts, Index begin, Index end) {
     if (begin == end) return;
+    const Timed timed(Operation::exchange);
     submit(std::make_shared<SumJob<S>>(work_, next_tag(), std::move(tree), std::move(parts), begin, end, buffers_),
            static_cast<double>(end - begin) * sizeof(S));
   }

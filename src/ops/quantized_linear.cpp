@@ -147,7 +147,7 @@ kernels::QuantizedInput quantized_input(ConstMatrixRef<float> x, const Exec& exe
 }
 
 bool in_whole_numbers(const Weight<float>& w, const Exec& exec) {
-  return exec.activations == Activations::int8 && (w.quantized->type == QuantizedType::q8_0 || w.quantized->type == QuantizedType::q4_0);
+  return exec.activations == Activations::int8 && takes_int8_activations(w.quantized->type);
 }
 
 void integer_nt(ConstMatrixRef<float> x, const Weight<float>& w, MatrixRef<float> y, const Exec& exec) {

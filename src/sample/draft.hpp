@@ -1,7 +1,7 @@
 // The smaller model of speculative decoding: what it proposes, and what of that is taken. See generate.hpp.
 #pragma once
 #include "glassformer/core/random.hpp"
-#include "sample/reader.hpp"
+#include "glassformer/sample/reader.hpp"
 
 namespace glassformer {
 

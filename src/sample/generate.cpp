@@ -6,8 +6,8 @@
 
 #include "glassformer/model/adapter.hpp"
 #include "glassformer/sample/prompt.hpp"
+#include "glassformer/sample/reader.hpp"
 #include "sample/draft.hpp"
-#include "sample/reader.hpp"
 
 namespace glassformer {
 namespace {

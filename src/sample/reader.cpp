@@ -1,4 +1,4 @@
-#include "sample/reader.hpp"
+#include "glassformer/sample/reader.hpp"
 
 #include <algorithm>
 #include <numeric>

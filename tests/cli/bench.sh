@@ -26,7 +26,44 @@ is step_bytes $(($(field weight_bytes) - 16 * 64 * 4 + 2560)) # one row of the p
 works bench prefill $shape --tokens 9 --type nf4 --json
 json parameters type threads tokens tokens_per_s prefill_ms gflops_per_s fma_peak_gflops_per_s share_of_fma_peak
 works bench --quick --json
-json machine fma_peak_gflops_per_s gemm_gflops_per_s memory_gb_per_s train decode prefill operations share_of_memory_limit
+json machine fma_peak_gflops_per_s gemm_gflops_per_s memory_gb_per_s train decode prefill operations share_of_memory_limit tokenizer reading_mb_per_s
+says "^tokenizer, words are new .* MB/s .* % of known words .*merging" out
+says "^tokenizer, words are known .* MB/s .* % of reading memory" out
+[ "$(field merges)" = "" ] && [ "$(field tokens_per_s)" != "" ] || fail "expected no learning of a vocabulary"
+
+# What is labelled is what runs: formats, matrices that the format cannot hold, activations.
+plain() { ! grep -q "$1" err out || fail "expected no '$1'"; }
+small="--layers 1 --heads 2 --width 64 --vocab 64 --tokens 2 --repeats 1 --threads 1 --json"
+works bench decode $small --hidden 100 --type q8_0
+says "in q8_0 (1 matrices whose rows are no multiple of the block in f32), 1 seq" out
+is matrices_in_f32 1 # 64 outputs of 100 inputs
+works bench decode $small --hidden 64 --type q8_0 --embedding-type nf4
+is matrices_in_f32 0
+says '"type":"q8_0","embedding_type":"nf4"' out
+for command in decode prefill; do
+  for type in f32 int4 nf4; do
+    works bench $command $small --hidden 64 --type $type --activations int8
+    says "^note: --activations int8 changes nothing in this model: no matrix is in q8_0 or q4_0"
+    says '"activations":"exact"' out
+    plain "8 bits"
+  done
+  for type in "q8_0" "q4_0" "nf4 --embedding-type q8_0"; do
+    works bench $command $small --hidden 64 --type $type --activations int8
+    plain "^note"
+    says '"activations":"int8"' out
+    says ", activations in 8 bits, " out
+  done
+done
+says "share of the peak .* %: of float's" out
+works bench prefill $small --hidden 64 --type q8_0
+plain "of float's"
+works bench --quick --activations int8 --json
+says "^prefill q8_0·int8 .* of multiply-adds in float" out
+says "^decode q8_0·int8, 8 at once " out
+says "^prefill nf4  .* of multiply-adds  " out
+says '"activations":"exact",[^}]*"type":"nf4"\|"type":"nf4","activations":"exact"' out
+fails 2 "--activations int8: expected --kernels fused, found reference" bench decode $small --type q8_0 --activations int8 --kernels reference
+fails 2 "--activations int8: expected --kernels fused, found reference" sample --model m --activations int8 --kernels reference
 works bench machine --threads 1 --json
 is threads 1
 works bench matmul --seconds 0.001 --json

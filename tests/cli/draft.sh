@@ -22,10 +22,21 @@ json drafted accepted acceptance_rate passes tokens_per_s plain_tokens_per_s spe
 says '"drafted":8,"accepted":8,"acceptance_rate":1.0,"passes":2' out
 says "8 of 8 drafted tokens accepted (100.0%), 2 passes of the model"
 says "without the draft .* tokens/s: drafting is .* times as fast"
+# Timed, the text is printed when it is done.
+checks=$((checks + 1))
+[ "$(text --draft s)" = "$(text --draft s --draft-speedup)" ] || fail "--draft-speedup: expected the same text"
 works sample --model m --draft s --prompt "the" --prompt "a" --max-tokens 9 --draft-speedup --json --threads 1 --seed 5
 json samples drafted tokens_per_s plain_tokens_per_s speedup
 works sample --model m --draft s --prompt "the" --max-tokens 60 --threads 1
 says "Past the context nothing is drafted"
+
+works sample --model m --draft q --prompt "the" --max-tokens 2 --activations int8
+says "^note: --activations int8 changes nothing in m: no matrix is in q8_0 or q4_0"
+[ "$(grep -c "changes nothing" err)" -eq 1 ] || fail "expected one note, on the model in f32"
+works eval --model m --data text --activations int8
+says "^note: --activations int8 changes nothing in m: "
+works eval --model q --data text --activations int8
+[ "$(grep -c "changes nothing" err)" -eq 0 ] || fail "expected no note on a model in q8_0"
 
 fails 1 "w: expected a model with the tokenizer of m, found one of 256 tokens in place of" sample --model m --draft w
 fails 1 "nowhere" sample --model m --draft nowhere

@@ -11,6 +11,7 @@
 #include <limits>
 #include <new>
 
+#include "glassformer/core/profile.hpp"
 #include "glassformer/core/random.hpp"
 
 namespace {
@@ -97,6 +98,30 @@ TEST_CASE("ranks: values are gathered in order") {
   CHECK(exchange->gather_all<double>(mine)[static_cast<std::size_t>(2 * (exchange->ranks() - 1))] == 0.5 * (exchange->ranks() - 1));
   CHECK(exchange->any(exchange->rank() == exchange->ranks() - 1));
   CHECK_FALSE(exchange->any(false));
+}
+
+TEST_CASE("ranks: a sum goes on while nobody waits for it, and the time in the exchange has its name") {
+  Exchange* exchange = joined();
+  if (!exchange) return;
+  const auto tree = std::make_shared<SharedTree>(exchange->ranks(), exchange->ranks());
+  const Index numbers = 1 << 16;
+  const std::vector<Arena<float>> parts{arena_of<float>(numbers, 1)};
+  const auto summed = [&] { return exchange->statistics().summed_bytes; };
+  const double early = exchange->statistics().early_bytes, before = summed();
+  exchange->begin_sum(tree, parts, 0, numbers);
+  exchange->any(false);  // ends when all jobs have
+  {
+    Profile profile;
+    exchange->wait();
+    profile.stop();
+    CHECK(profile.seconds(Operation::exchange) > 0);
+  }
+  CHECK(summed() - before == 4 * numbers);
+  CHECK(exchange->statistics().early_bytes - early == 4 * numbers);
+  Profile profile;
+  exchange->gather(1);
+  profile.stop();
+  CHECK(profile.seconds(Operation::exchange) > 0);
 }
 
 TEST_CASE("ranks: what is received takes no more memory than one step's parts, in whatever order and number they are under way") {

@@ -10,6 +10,9 @@
 
 namespace glassformer {
 
+// Are a format's products made in whole numbers where Exec::activations is int8? The others take the activations as they are.
+constexpr bool takes_int8_activations(QuantizedType type) { return type == QuantizedType::q8_0 || type == QuantizedType::q4_0; }
+
 // absmax of block j of an nf4 matrix. In double, where the product of two floats is exact: whether a compiler joins it with the sum or
 // not, the bits are the same.
 inline float nf4_absmax(const QuantizedMatrix& w, Index j) {
