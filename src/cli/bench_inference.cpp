@@ -51,10 +51,10 @@ Subject make_subject(const Options& o) {
     s.in_f32 += (info.kind == ParameterKind::hidden && types.linear) ||
                 (info.name != "pos_embed.weight" && info.kind == ParameterKind::embedding && types.embedding);
   s.rounded = rounds_activations(o, s.model, "this model");
-  s.name = fmt::format("{} parameters in {}{}{}", grouped(decoder_parameters(s.model)),
-                       s.linear == s.embedding ? s.linear : quantize_types_name(types),
-                       s.in_f32 > 0 ? fmt::format(" ({} matrices whose rows are no multiple of the block in f32)", s.in_f32) : "",
-                       s.rounded ? ", activations in 8 bits" : "");
+  s.name = fmt::format(
+      "{} parameters in {}{}{}", grouped(decoder_parameters(s.model)), s.linear == s.embedding ? s.linear : quantize_types_name(types),
+      s.in_f32 > 0 ? fmt::format(" (but {} of its matrices, whose rows are no multiple of the block, in f32)", s.in_f32) : "",
+      s.rounded ? ", activations in 8 bits" : "");
   return s;
 }
 

@@ -35,7 +35,7 @@ says "^tokenizer, words are known .* MB/s .* % of reading memory" out
 plain() { ! grep -q "$1" err out || fail "expected no '$1'"; }
 small="--layers 1 --heads 2 --width 64 --vocab 64 --tokens 2 --repeats 1 --threads 1 --json"
 works bench decode $small --hidden 100 --type q8_0
-says "in q8_0 (1 matrices whose rows are no multiple of the block in f32), 1 seq" out
+says "in q8_0 (but 1 of its matrices, whose rows are no multiple of the block, in f32), 1 seq" out
 is matrices_in_f32 1 # 64 outputs of 100 inputs
 works bench decode $small --hidden 64 --type q8_0 --embedding-type nf4
 is matrices_in_f32 0
