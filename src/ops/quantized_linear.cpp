@@ -48,9 +48,10 @@ static_assert(static_cast<int>(QuantizedType::q8_0) == static_cast<int>(kernels:
               static_cast<int>(QuantizedType::int4) == static_cast<int>(kernels::Format::int4) &&
               static_cast<int>(QuantizedType::nf4) == static_cast<int>(kernels::Format::nf4));
 
-// Rows of W a task, where each is a dot product.
-Index row_block(Index I, Index O) {
-  return std::max<Index>(1, std::min((O + kTasks - 1) / kTasks, kTileNumbers / std::max<Index>(I, 1) + 1));
+// Rows of W a task, where each is a dot product: some 128 KB, which are read in several pieces at once, and shorter pieces more slowly.
+Index row_block(const QuantizedMatrix& w, Index O) {
+  const Index row_bytes = w.cols / block_length(w.type) * block_bytes(w.type);
+  return std::max<Index>(1, std::min((O + kTasks - 1) / kTasks, (Index{1} << 17) / std::max<Index>(row_bytes, 1) + 1));
 }
 
 // By the formula, one row of W at a time.
@@ -117,7 +118,7 @@ void row_exact_float(ConstMatrixRef<float> x, const Weight<float>& w, MatrixRef<
   const kernels::Kernels& k = kernels::chosen();
   const kernels::Rows rows = type == QuantizedType::q8_0 ? kernels::Rows{x.data(), N, x.outerStride()} : arranged(x, type);
   const auto product = type == QuantizedType::q8_0 ? k.q8_0 : k.nibbles;
-  parallel_blocks(N * I * O < 32768 ? 1 : exec.threads, O, row_block(I, O), [&](Index begin, Index end) {
+  parallel_blocks(N * I * O < 32768 ? 1 : exec.threads, O, row_block(*w.quantized, O), [&](Index begin, Index end) {
     count_linear(N, end - begin, I);
     product(rows, rows_of(w, begin, end), {y.data() + begin, y.outerStride()});
   });
@@ -154,7 +155,7 @@ void integer_nt(ConstMatrixRef<float> x, const Weight<float>& w, MatrixRef<float
   const Index N = x.rows(), I = w.cols(), O = w.rows();
   const kernels::Kernels& k = kernels::chosen();
   const kernels::QuantizedInput input = quantized_input(x, exec);
-  parallel_blocks(N * I * O < 32768 ? 1 : exec.threads, O, round_up(row_block(I, O), kUnit), [&](Index begin, Index end) {
+  parallel_blocks(N * I * O < 32768 ? 1 : exec.threads, O, round_up(row_block(*w.quantized, O), kUnit), [&](Index begin, Index end) {
     count_linear(N, end - begin, I);
     static thread_local Vector<std::byte> memory;
     const Index bytes = k.integer_scratch(I) + 64;
@@ -165,7 +166,7 @@ void integer_nt(ConstMatrixRef<float> x, const Weight<float>& w, MatrixRef<float
 }
 
 void row_exact_double(ConstMatrixRef<double> x, const Weight<double>& w, MatrixRef<double> y, const Exec& exec) {
-  const Index N = x.rows(), I = w.cols(), O = w.rows(), block = row_block(I, O);
+  const Index N = x.rows(), I = w.cols(), O = w.rows(), block = row_block(*w.quantized, O);
   const int threads = N * I * O < 32768 ? 1 : exec.threads;
   with_block_format(w.quantized->type, [&](auto format) {
     using Format = decltype(format);

@@ -4,16 +4,22 @@
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 
+#include <type_traits>
+
 namespace glassformer::ops::kernels {
 namespace {
 
+template <class F>
+struct MaskedSteps;
+struct LevelSteps;
+
 struct Avx2 {
+  template <class F>
+  using Steps = std::conditional_t<F::kHead == 0, LevelSteps, MaskedSteps<F>>;
   using Float = __m256;
   using Int = __m256i;
-  struct Table {
-    __m256 lower, upper;  // levels 0 … 7 and 8 … 15
-  };
   static constexpr ptrdiff_t kLanes = 8;
+  static constexpr ptrdiff_t kChains = 2;
   static constexpr bool kStreams = true;
   static Float zero() { return _mm256_setzero_ps(); }
   static Float set(float x) { return _mm256_set1_ps(x); }
@@ -38,12 +44,6 @@ struct Avx2 {
   static Float widen8(const std::uint8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
-  static Table table(const float* levels) { return {load(levels), load(levels + 8)}; }
-  static Int shift(Int x, int bits) { return _mm256_srli_epi32(x, bits); }
-  static Float lookup(Int codes, const Table& t) {  // three bits choose within eight levels, the fourth, moved to the sign, which eight
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.lower, codes), _mm256_permutevar8x32_ps(t.upper, codes),
-                            _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
-  }
   template <ptrdiff_t dwords, ptrdiff_t bytes>
   static Int load_dwords(const std::uint8_t* p) {
     if constexpr (dwords == 8) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -63,6 +63,13 @@ struct Avx2 {
 
   static Float widen_halves(const std::uint64_t* four) {
     return _mm256_cvtph_ps(_mm_set_epi64x(static_cast<long long>(four[1]), static_cast<long long>(four[0])));
+  }
+  // Lane r of each four of them to all of its four, for r = 0 … 3.
+  static void spread(std::uint64_t lower, std::uint64_t upper, Float* out) {
+    const std::uint64_t both[] = {lower, upper};
+    const Float x = widen_halves(both);
+    out[0] = _mm256_permute_ps(x, 0x00), out[1] = _mm256_permute_ps(x, 0x55);
+    out[2] = _mm256_permute_ps(x, 0xAA), out[3] = _mm256_permute_ps(x, 0xFF);
   }
   static Int set_four(const std::int8_t* x) {
     std::int32_t four;
@@ -113,6 +120,58 @@ struct Avx2 {
     const __m256i b2 = _mm256_unpacklo_epi32(a[2], a[3]), b3 = _mm256_unpackhi_epi32(a[2], a[3]);
     column[0] = _mm256_unpacklo_epi64(b0, b2), column[1] = _mm256_unpackhi_epi64(b0, b2);
     column[2] = _mm256_unpacklo_epi64(b1, b3), column[3] = _mm256_unpackhi_epi64(b1, b3);
+  }
+};
+
+// q4_0 and int4, without a table and without a shift: a nibble as it stands in its word is 16^j times its code, from 0 to 15.
+template <class F>
+struct MaskedSteps {
+  struct Table {};
+  static constexpr float kOffset = 8;
+  static constexpr bool kRowByRow = false;  // four rows share x and the mask
+  static float factor(ptrdiff_t j) { return j == 7 ? 1.0f : 1.0f / static_cast<float>(1 << 4 * j); }
+  static ptrdiff_t place(ptrdiff_t lane, ptrdiff_t j) { return place_in_word<F>(lane, j); }
+  static Table table(const float*) { return {}; }
+  __m256i codes;
+  void load(const std::uint8_t* from) { codes = Avx2::load_dwords<F::kDwords, F::kBytes>(from); }
+  __m256 number(int j, Table) const {  // the last would be taken for a negative number
+    return _mm256_cvtepi32_ps(j == 7 ? _mm256_srli_epi32(codes, 28) : _mm256_and_si256(codes, _mm256_set1_epi32(15 << 4 * j)));
+  }
+};
+
+// nf4, whose levels are any floats: byte k of 32 of them at once, which are then put together.
+struct LevelSteps {
+  struct Table {
+    __m256i byte[4];  // [k] byte k of each level, twice
+  };
+  static constexpr float kOffset = 0;
+  static constexpr bool kRowByRow = true;  // there are no registers for what two rows have in common with themselves
+  static float factor(ptrdiff_t) { return 1; }
+  // 0 … 3: high nibbles, then the low ones; within each half of a register the next four bytes
+  static ptrdiff_t place(ptrdiff_t lane, ptrdiff_t j) { return Nf4::at(lane / 4 * 16 + j % 4 * 4 + lane % 4, j < 4); }
+  static Table table(const float* levels) {
+    Table t;
+    for (int k = 0; k < 4; ++k) {
+      alignas(16) std::uint8_t bytes[16];
+      for (int i = 0; i < 16; ++i) {
+        std::uint32_t bits;
+        std::memcpy(&bits, levels + i, 4);
+        bytes[i] = static_cast<std::uint8_t>(bits >> 8 * k);
+      }
+      t.byte[k] = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
+    }
+    return t;
+  }
+  __m256i codes;
+  void load(const std::uint8_t* from) { codes = Avx2::load_dwords<8, 32>(from); }
+  __m256 number(int j, const Table& t) const {
+    const __m256i index = _mm256_and_si256(j < 4 ? _mm256_srli_epi16(codes, 4) : codes, _mm256_set1_epi8(15));
+    const auto pair = [&](int low, int high) {  // 16 bits of the levels of eight bytes in each half
+      const __m256i a = _mm256_shuffle_epi8(t.byte[low], index), b = _mm256_shuffle_epi8(t.byte[high], index);
+      return j % 4 < 2 ? _mm256_unpacklo_epi8(a, b) : _mm256_unpackhi_epi8(a, b);
+    };
+    const __m256i low = pair(0, 1), high = pair(2, 3);
+    return _mm256_castsi256_ps(j % 2 == 0 ? _mm256_unpacklo_epi16(low, high) : _mm256_unpackhi_epi16(low, high));
   }
 };
 

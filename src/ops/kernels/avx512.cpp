@@ -11,7 +11,10 @@ struct Avx512 {
   using Float = __m512;
   using Int = __m512i;
   using Table = __m512;  // all 16 levels in one register
+  template <class F>
+  using Steps = LookedUp<Avx512, F>;
   static constexpr ptrdiff_t kLanes = 16;
+  static constexpr ptrdiff_t kChains = 4;
   static constexpr bool kStreams = false;
   static Float zero() { return _mm512_setzero_ps(); }
   static Float set(float x) { return _mm512_set1_ps(x); }

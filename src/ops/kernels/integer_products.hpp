@@ -21,13 +21,9 @@ ptrdiff_t integer_scratch(ptrdiff_t inputs) {
 template <class V, Format format>
 inline typename V::Float tile_block(const std::uint8_t* block, ptrdiff_t stride, typename V::Int* column) {
   format == Format::q8_0 ? V::transpose8(block + 2, stride, column) : V::transpose4(block + 2, stride, column);
-  std::uint64_t four_halves[V::kLanes / 4];  // put together in registers: what was just stored in pieces is slow to load
-  for (ptrdiff_t r = 0; r < V::kLanes; ++r) {
-    std::uint16_t half;
-    std::memcpy(&half, block + r * stride, 2);
-    four_halves[r / 4] = (r % 4 == 0 ? 0 : four_halves[r / 4]) | std::uint64_t{half} << 16 * (r % 4);
-  }
-  return V::widen_halves(four_halves);
+  std::uint64_t halves[V::kLanes / 4];
+  for (ptrdiff_t q = 0; q < V::kLanes / 4; ++q) halves[q] = four_halves(block + 4 * q * stride, stride);
+  return V::widen_halves(halves);
 }
 
 // A tile of L rows of W, `stride` bytes apart, and the same as turned for more tokens: codes [I/32][8][lane] words, scales [I/32][lane].

@@ -7,10 +7,13 @@ namespace {
 
 struct Portable {
   static constexpr ptrdiff_t kLanes = 8;
+  static constexpr ptrdiff_t kChains = 4;
   static constexpr bool kStreams = true;
   typedef float Float __attribute__((vector_size(32)));
   typedef std::int32_t Int __attribute__((vector_size(32)));
   using Table = const float*;
+  template <class F>
+  using Steps = LookedUp<Portable, F>;
 
   static Float zero() { return Float{}; }
   static Float set(float x) { return Float{} + x; }
@@ -76,6 +79,14 @@ struct Portable {
     Float x;
     for (int i = 0; i < 8; ++i) x[i] = half_of(static_cast<std::uint16_t>(four[i / 4] >> 16 * (i % 4)));
     return x;
+  }
+  // Lane r of each four of them to all of its four, for r = 0 … 3.
+  static void spread(std::uint64_t lower, std::uint64_t upper, Float* out) {
+    const std::uint64_t both[] = {lower, upper};
+    const Float x = widen_halves(both);
+    for (int r = 0; r < 4; ++r) {
+      for (int i = 0; i < 8; ++i) out[r][i] = x[i / 4 * 4 + r];
+    }
   }
   template <std::int32_t offset>  // what W's codes are more than they stand for
   struct OffsetDot {
