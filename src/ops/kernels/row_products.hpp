@@ -97,11 +97,12 @@ inline void dense_tile(const float* x, ptrdiff_t x_stride, const float* w, ptrdi
     }
   }
   put_sums<V, O, R>(all, y, y_stride, apart);
-  for (ptrdiff_t j = i; j < inputs; ++j) {
-    for (int o = 0; o < O; ++o) {
-      for (int r = 0; r < R; ++r) {
-        y[r * y_stride + o * apart] = __builtin_fmaf(x[r * x_stride + j], w[o * w_stride + j], y[r * y_stride + o * apart]);
-      }
+  for (int o = 0; o < O && i < inputs; ++o) {
+    for (int r = 0; r < R; ++r) {
+      float& total = y[r * y_stride + o * apart];
+      float rest = total;
+      for (ptrdiff_t j = i; j < inputs; ++j) rest = __builtin_fmaf(x[r * x_stride + j], w[o * w_stride + j], rest);
+      total = rest;
     }
   }
 }
