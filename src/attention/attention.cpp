@@ -19,14 +19,15 @@ struct Columns {
 };
 
 // Sequences whose keys are all in this pass. `lse` counts from the first sequence's: [H, T] of each.
-template <class S> std::vector<AttentionSequence<S>> sequences_in_pass(const AttentionConfig& c, const Pass<S>& pass, const S* qkv, S* z, S* lse) {
+template <class S> std::span<const AttentionSequence<S>> sequences_in_pass(const AttentionConfig& c, const Pass<S>& pass, const S* qkv, S* z, S* lse) {
   const Columns at(c);
   const Index D = c.core.head_dim, H = c.core.heads;
-  std::vector<AttentionSequence<S>> result;
+  const auto result = pass.workspace->template array<AttentionSequence<S>>(pass.sequences());
   for (Index s = 0; s < pass.sequences(); ++s) {
     const Index begin = pass.starts[static_cast<std::size_t>(s)], T = pass.starts[static_cast<std::size_t>(s) + 1] - begin;
     const S* row = qkv + begin * at.width;
-    result.push_back({T, T, {row + at.q, at.width, D}, {row + at.k, at.width, D}, {row + at.v, at.width, D}, {z + begin * H * D, H * D, D}, lse ? lse + begin * H : nullptr});
+    result[static_cast<std::size_t>(s)] = {
+        T, T, {row + at.q, at.width, D}, {row + at.k, at.width, D}, {row + at.v, at.width, D}, {z + begin * H * D, H * D, D}, lse ? lse + begin * H : nullptr};
   }
   return result;
 }
@@ -54,13 +55,13 @@ template <class S> void visit_turned(const AttentionConfig& c, const Pass<S>& pa
 // attention reads them, the workspace gets copies [G, U, D] of this layer alone: an 8-bit cache is read in floating point, and a sliding
 // one keeps keys unrotated.
 template <class S>
-std::vector<AttentionSequence<S>> sequences_in_cache(const AttentionParams<S>& p, const Pass<S>& pass, const S* qkv, S* z) {
+std::span<const AttentionSequence<S>> sequences_in_cache(const AttentionParams<S>& p, const Pass<S>& pass, const S* qkv, S* z) {
   const AttentionConfig& c = p.config;
   const Columns at(c);
   const Index D = c.core.head_dim, H = c.core.heads, G = c.core.kv_heads;
   const CacheShape& cache = pass.cache->shape();
   require(cache.kv_heads == G && cache.head_dim == D && pass.layer < cache.layers, "KV cache: its shape does not fit the model's attention");
-  std::vector<AttentionSequence<S>> result;
+  const auto result = pass.workspace->template array<AttentionSequence<S>>(pass.sequences());
   std::vector<S*> turned_keys;
   for (Index s = 0; s < pass.sequences(); ++s) {
     const Index begin = pass.starts[static_cast<std::size_t>(s)], T = pass.starts[static_cast<std::size_t>(s) + 1] - begin;
@@ -83,7 +84,7 @@ std::vector<AttentionSequence<S>> sequences_in_cache(const AttentionParams<S>& p
       k = {turned.data, D, U * D};
       turned_keys.push_back(turned.data);
     }
-    result.push_back({T, U, {qkv + begin * at.width + at.q, at.width, D}, k, v, {z + begin * H * D, H * D, D}, nullptr});
+    result[static_cast<std::size_t>(s)] = {T, U, {qkv + begin * at.width + at.q, at.width, D}, k, v, {z + begin * H * D, H * D, D}, nullptr};
   }
   if (!turned_keys.empty() && pass.wants("attn.rot_k")) visit_turned(c, pass, turned_keys);
   return result;
@@ -98,12 +99,6 @@ template <class S> ops::AttentionWatch<S> watch_of(const Pass<S>& pass, const ch
   if (pass.wants(scores)) watch.scores = show(scores);
   if (pass.wants(pattern)) watch.pattern = show(pattern);
   return watch;
-}
-
-template <class S> ops::AttentionShape shape_with_dropout(const AttentionConfig& c, const Pass<S>& pass) {
-  ops::AttentionShape shape = c.core;
-  shape.dropout = pass.dropout(c.dropout, "attn.pattern");
-  return shape;
 }
 
 }  // namespace
@@ -137,7 +132,11 @@ void attention_forward(const AttentionParams<S>& p, const Pass<S>& pass, ConstMa
   }
   const auto sequences = pass.cache ? sequences_in_cache<S>(p, pass, qkv.data, z.data)
                                     : sequences_in_pass<S>(c, pass, qkv.data, z.data, saved ? saved->logsumexp.data() : nullptr);
-  ops::attention_core_forward<S>(shape_with_dropout(c, pass), sequences, watch_of(pass, "attn.attn_scores", "attn.pattern"), pass.exec);
+  ops::AttentionShape unsaved;
+  ops::AttentionShape& shape = saved ? saved->shape : unsaved;
+  shape = c.core;
+  shape.dropout = pass.dropout(c.dropout, "attn.pattern");
+  ops::attention_core_forward<S>(shape, sequences, watch_of(pass, "attn.attn_scores", "attn.pattern"), pass.exec);
   pass.visit("attn.z", *z);
   projection_forward<S>(p.out, pass, "attn.out", *z, y);
   ops::dropout_apply<S>(pass.dropout(c.dropout, "attn.out"), y, pass.exec);
@@ -164,16 +163,16 @@ void attention_backward(const AttentionParams<S>& p, const Pass<S>& pass, const 
 
   // Forward was: z = softmax(q·kᵀ/√D + mask)·v
   const auto sequences = sequences_in_pass<S>(c, pass, saved.qkv.data(), const_cast<S*>(saved.z.data()), const_cast<S*>(saved.logsumexp.data()));
-  std::vector<ops::AttentionGradients<S>> gradients;
+  const auto gradients = pass.workspace->template array<ops::AttentionGradients<S>>(pass.sequences());
   for (Index s = 0; s < pass.sequences(); ++s) {
     const Index begin = pass.starts[static_cast<std::size_t>(s)];
     S* row = dqkv.data + begin * at.width;
-    gradients.push_back({{dz.data + begin * HD, HD, D}, {row + at.q, at.width, D}, {row + at.k, at.width, D}, {row + at.v, at.width, D}});
+    gradients[static_cast<std::size_t>(s)] = {{dz.data + begin * HD, HD, D}, {row + at.q, at.width, D}, {row + at.k, at.width, D}, {row + at.v, at.width, D}};
   }
   // Whoever edited scores or patterns is asked again, and an edited z is not the sum that the fused kernel takes it for.
   Exec exec = pass.exec;
   if (pass.wants("attn.z")) exec.kernels = Kernels::reference;
-  ops::attention_core_backward<S>(shape_with_dropout(c, pass), sequences, gradients, watch_of(pass, "attn.attn_scores", "attn.pattern"), exec);
+  ops::attention_core_backward<S>(saved.shape, sequences, gradients, watch_of(pass, "attn.attn_scores", "attn.pattern"), exec);
   auto dq = (*dqkv).middleCols(at.q, HD), dk = (*dqkv).middleCols(at.k, GD);
   if (p.rope) {  // forward was: q and k turned by their places
     pass.visit("attn.rot_q.grad", dq);

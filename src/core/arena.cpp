@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "glassformer/core/large_memory.hpp"
+#include "glassformer/core/parallel.hpp"
 #include "glassformer/core/require.hpp"
 
 namespace glassformer {
@@ -37,7 +38,10 @@ template <class S> MatrixView<S> Arena<S>::view(std::string_view name) const {
 
 template <class S> MatrixView<S> Arena<S>::view(const TensorInfo& info) const { return {data_.get() + info.offset, info.rows, info.cols}; }
 
-template <class S> void Arena<S>::set_zero() { std::ranges::fill(values(), S(0)); }
+template <class S> void Arena<S>::set_zero(int threads) {
+  const std::span<S> all = values();
+  parallel_blocks(threads, static_cast<Index>(all.size()), Index{1} << 16, [&](Index begin, Index end) { std::fill(all.begin() + begin, all.begin() + end, S(0)); });
+}
 
 template <class S> Arena<S> Arena<S>::clone() const {
   Arena copy(layout_);

@@ -18,4 +18,9 @@ void* Workspace::take(std::size_t bytes) {
   return result;
 }
 
+Workspace& thread_workspace() {
+  thread_local Workspace workspace;
+  return workspace;
+}
+
 }  // namespace glassformer

@@ -308,7 +308,7 @@ std::vector<Fault> training_faults() {
        "sum of all gradients so "
        "far, most of them of weights that are long gone. Accumulating is wanted within a step, over micro-batches, and nowhere else.",
        "src/train/trainer.cpp",
-       "arena_of(grads).set_zero();",
+       "arena_of(grads).set_zero(options_.exec.threads);",
        "tests/train/goldens.cpp",
        "PyTorch: five AdamW steps with clipping",
        {"clear", "not zeroed", "zeroed grad", "zero_grad", "zero grad", "accumulat", "set_zero", "reset", "old gradients"}},

@@ -28,9 +28,9 @@ template <class S> void check_pass(const Decoder<S>& m, const Pass<S>& pass, std
   }
 }
 
-// The place of each row in its sequence; makes room in the cache.
-template <class S> std::vector<Index> places_of(const Pass<S>& pass) {
-  std::vector<Index> places(static_cast<std::size_t>(pass.tokens()));
+// The place of each row in its sequence, in scratch memory; makes room in the cache.
+template <class S> std::span<const Index> places_of(const Pass<S>& pass) {
+  const std::span<Index> places = pass.workspace->template array<Index>(pass.tokens());
   for (Index s = 0; s < pass.sequences(); ++s) {
     const Index begin = pass.starts[static_cast<std::size_t>(s)], end = pass.starts[static_cast<std::size_t>(s) + 1];
     const Index first = pass.cache ? pass.cache->reserve(pass.slots[static_cast<std::size_t>(s)], end - begin) : 0;
@@ -42,8 +42,9 @@ template <class S> std::vector<Index> places_of(const Pass<S>& pass) {
 // x = embed[ids], where ids from V on are the soft prompt's rows.
 template <class S> void look_up(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids, MatrixRef<S> x) {
   if (!m.prompt) return lookup_forward<S>(m.embed, pass, ids, x);
-  std::vector<Token> text(ids.begin(), ids.end());
-  for (Token& id : text) id = id < m.config.vocab ? id : 0;
+  const Workspace::Frame frame(*pass.workspace);
+  const std::span<Token> text = pass.workspace->template array<Token>(x.rows());
+  std::ranges::transform(ids, text.begin(), [&](Token id) { return id < m.config.vocab ? id : 0; });
   lookup_forward<S>(m.embed, pass, text, x);
   for (std::size_t n = 0; n < ids.size(); ++n) {
     if (ids[n] >= m.config.vocab) x.row(static_cast<Index>(n)) = (*m.prompt).row(ids[n] - m.config.vocab);
@@ -52,7 +53,9 @@ template <class S> void look_up(const Decoder<S>& m, const Pass<S>& pass, std::s
 template <class S>
 void look_up_backward(const Decoder<S>& m, const Pass<S>& pass, std::span<const Token> ids, MatrixRef<S> dx, DecoderGrads<S>& grads) {
   if (!m.prompt) return lookup_backward<S>(m.embed, pass, ids, dx, grads.embed);
-  std::vector<Token> text(ids.begin(), ids.end());
+  const Workspace::Frame frame(*pass.workspace);
+  const std::span<Token> text = pass.workspace->template array<Token>(dx.rows());
+  std::ranges::copy(ids, text.begin());
   for (std::size_t n = 0; n < ids.size(); ++n) {
     if (ids[n] < m.config.vocab) continue;
     auto row = dx.row(static_cast<Index>(n));
@@ -124,11 +127,10 @@ void decoder_forward(const Decoder<S>& m, const Pass<S>& given, std::span<const 
   Pass<S>& pass = hooked.pass;
   check_pass(m, pass, ids);  // all of it before the cache makes room
   require_shape("hidden", hidden.rows(), hidden.cols(), pass.tokens(), m.config.width);
-  const std::vector<Index> places = places_of(pass);
-  pass.places = places;
+  const Workspace::Frame frame(*pass.workspace);
+  pass.places = places_of(pass);
   if (saved) saved->blocks.resize(m.blocks.size());
 
-  const Workspace::Frame frame(*pass.workspace);
   const MatrixView<S> x = pass.workspace->template matrix<S>(pass.tokens(), m.config.width);  // the residual stream [N, C]
   embed<S>(m, pass, ids, *x);
   for (std::size_t i = 0; i < m.blocks.size(); ++i) {
@@ -164,8 +166,8 @@ void decoder_backward(const Decoder<S>& m, const Pass<S>& given, std::span<const
   Pass<S>& pass = hooked.pass;
   check_pass(m, pass, ids);
   require(grads.blocks.size() == m.blocks.size(), "gradients of {} blocks, but the model has {}", grads.blocks.size(), m.blocks.size());
-  const std::vector<Index> places = places_of(pass);
-  pass.places = places;
+  const Workspace::Frame frame(*pass.workspace);
+  pass.places = places_of(pass);
   if (m.ln_final.gain) {  // forward was: hidden = ln_final(x)
     pass.visit("ln_final.normalized.grad", dhidden);
     ops::norm_backward<S>(m.config.norm, saved.x, m.ln_final.gain, saved.ln_final, dhidden, dhidden, grads.ln_final.gain, grads.ln_final.bias, pass.exec);
@@ -183,7 +185,8 @@ void decoder_backward(const Decoder<S>& m, const Pass<S>& given, std::span<const
   ops::dropout_apply<S>(pass.dropout(m.config.dropout, "embed"), dhidden, pass.exec);  // forward was: x = drop(embed[ids] + position)
   pass.visit("embed.grad", dhidden);
   if (grads.pos_embed) {
-    const std::vector<Token> rows(places.begin(), places.end());
+    const std::span<Token> rows = pass.workspace->template array<Token>(pass.tokens());
+    std::ranges::transform(pass.places, rows.begin(), [](Index place) { return static_cast<Token>(place); });
     ops::embedding_backward<S>(rows, dhidden, grads.pos_embed, pass.exec);
   }
   look_up_backward<S>(m, pass, ids, dhidden, grads);
@@ -203,8 +206,7 @@ Loss decoder_loss(const Decoder<S>& m, const Pass<S>& pass, std::span<const Toke
   decoder_forward<S>(m, pass, ids, *hidden, grads ? saved : nullptr);
 
   // The head by blocks of rows, forward and backward together, so that logits and their gradient are never all held.
-  std::vector<double> own(losses.empty() ? ids.size() : 0);
-  const std::span<double> each = losses.empty() ? std::span<double>(own) : losses;
+  const std::span<double> each = losses.empty() ? pass.workspace->template array<double>(N) : losses;
   // Who looks sees all rows at once.
   const Hooked<S> hooked(m, pass);
   const Index rows = hooked.pass.wants("logits") || hooked.pass.wants("logits.grad") ? std::max<Index>(N, 1) : head_rows(V, N);

@@ -7,6 +7,7 @@
 #include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/activation.hpp"
+#include "ops/lanes.hpp"
 
 namespace glassformer::ops {
 namespace {
@@ -16,22 +17,54 @@ constexpr Index kRows = 16;  // rows a task
 template <class S> constexpr S kCubic = S(0.044715);
 template <class S> const S kRoot2OverPi = static_cast<S>(std::sqrt(2 / std::numbers::pi));
 
-// tanh(u) = 1 − 2/(1 + exp(2u)): Eigen vectorises exp for float and double alike.
-template <class A> auto tanh_by_exp(const A& u) {
-  using S = typename A::Scalar;
-  return S(1) - S(2) / (S(1) + (S(2) * u).exp());
-}
-template <class A> auto sigmoid(const A& u) {
-  using S = typename A::Scalar;
-  return S(1) / (S(1) + (-u).exp());
-}
+template <class S> Lanes<S> sigmoid(Lanes<S> x) { return S(1) / (S(1) + exp(-x)); }
+
+// GELU by tanh is a sigmoid, since 1 + tanh(u) = 2σ(2u):   y = 0.5x(1 + tanh(u)) = x·σ(2u),   2u = 2√(2/π)(x + 0.044715x³)
+template <class S> Lanes<S> gelu_gate(Lanes<S> x) { return sigmoid<S>(S(2) * kRoot2OverPi<S> * x * (S(1) + kCubic<S> * x * x)); }
 
 template <class S> S normal_cdf(S x) { return S(0.5) * (S(1) + std::erf(x * static_cast<S>(std::numbers::sqrt2 / 2))); }
 template <class S> S normal_density(S x) { return std::exp(S(-0.5) * x * x) * static_cast<S>(std::numbers::inv_sqrtpi / std::numbers::sqrt2); }
 
-// A row of one's own. Eigen vectorises by the address that it writes to, and its vector exp differs from the scalar one in the last bit: results are
-// computed here, at an aligned address, and then copied, so that they do not depend on where a row lies in its matrix.
-template <class S> using Row = Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor>;
+template <class S> void forward_row(Activation kind, Index F, const S* x, S* y) {
+  switch (kind) {
+    case Activation::gelu_tanh:
+      for_lanes<S>(F, [&](Index i, auto n) {
+        const Lanes<S> in = load(x + i, n);
+        store<S>(y + i, n, in * gelu_gate<S>(in));
+      });
+      break;
+    case Activation::gelu_exact:
+      for (Index i = 0; i < F; ++i) y[i] = x[i] * normal_cdf(x[i]);
+      break;
+    case Activation::silu:
+      for_lanes<S>(F, [&](Index i, auto n) {
+        const Lanes<S> in = load(x + i, n);
+        store<S>(y + i, n, in * sigmoid<S>(in));
+      });
+      break;
+  }
+}
+
+template <class S> void backward_row(Activation kind, Index F, const S* x, const S* dy, S* dx) {
+  switch (kind) {
+    case Activation::gelu_tanh:  // forward was: y = x·s, s = σ(2u)
+      for_lanes<S>(F, [&](Index i, auto n) {
+        const Lanes<S> in = load(x + i, n), s = gelu_gate<S>(in);
+        const Lanes<S> slope = S(2) * kRoot2OverPi<S> * (S(1) + S(3) * kCubic<S> * in * in);  // d2u/dx
+        store<S>(dx + i, n, load(dy + i, n) * s * (S(1) + in * (S(1) - s) * slope));
+      });
+      break;
+    case Activation::gelu_exact:  // forward was: y = x·Φ(x)
+      for (Index i = 0; i < F; ++i) dx[i] = dy[i] * (normal_cdf(x[i]) + x[i] * normal_density(x[i]));
+      break;
+    case Activation::silu:  // forward was: y = x·σ(x)
+      for_lanes<S>(F, [&](Index i, auto n) {
+        const Lanes<S> in = load(x + i, n), s = sigmoid<S>(in);
+        store<S>(dx + i, n, load(dy + i, n) * s * (S(1) + in * (S(1) - s)));
+      });
+      break;
+  }
+}
 
 }  // namespace
 
@@ -40,23 +73,7 @@ template <class S> void activation_forward(Activation kind, ConstMatrixRef<S> x,
   require_shape("activation: y", y.rows(), y.cols(), x.rows(), x.cols());
   if (exec.kernels == Kernels::reference) return reference::activation_forward<S>(kind, x, y);
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
-    Row<S> u(x.cols());
-    for (Index n = begin; n < end; ++n) {
-      const auto row = x.row(n).array();
-      auto out = y.row(n).array();
-      switch (kind) {
-        case Activation::gelu_tanh:
-          u = kRoot2OverPi<S> * row * (S(1) + kCubic<S> * row.square());
-          u = tanh_by_exp(u);
-          out = S(0.5) * row * (S(1) + u);
-          break;
-        case Activation::gelu_exact: out = row * row.unaryExpr(&normal_cdf<S>); break;
-        case Activation::silu:
-          u = sigmoid(row);
-          out = row * u;
-          break;
-      }
-    }
+    for (Index n = begin; n < end; ++n) forward_row<S>(kind, x.cols(), x.row(n).data(), y.row(n).data());
   });
 }
 
@@ -66,27 +83,7 @@ template <class S> void activation_backward(Activation kind, ConstMatrixRef<S> x
   require_shape("activation: dx", dx.rows(), dx.cols(), x.rows(), x.cols());
   if (exec.kernels == Kernels::reference) return reference::activation_backward<S>(kind, x, dy, dx);
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
-    Row<S> u(x.cols()), t(x.cols());
-    for (Index n = begin; n < end; ++n) {
-      const auto row = x.row(n).array();
-      const auto in = dy.row(n).array();
-      auto out = dx.row(n).array();
-      switch (kind) {
-        case Activation::gelu_tanh:  // forward was: y = 0.5x(1 + t), t = tanh(u), u = √(2/π)(x + 0.044715x³)
-          u = kRoot2OverPi<S> * row * (S(1) + kCubic<S> * row.square());
-          t = tanh_by_exp(u);
-          u = kRoot2OverPi<S> * (S(1) + S(3) * kCubic<S> * row.square());  // du/dx
-          out = in * S(0.5) * ((S(1) + t) + row * (S(1) - t.square()) * u);
-          break;
-        case Activation::gelu_exact:  // forward was: y = x·Φ(x)
-          out = in * (row.unaryExpr(&normal_cdf<S>) + row * row.unaryExpr(&normal_density<S>));
-          break;
-        case Activation::silu:  // forward was: y = x·σ(x)
-          t = sigmoid(row);
-          out = in * t * (S(1) + row * (S(1) - t));
-          break;
-      }
-    }
+    for (Index n = begin; n < end; ++n) backward_row<S>(kind, x.cols(), x.row(n).data(), dy.row(n).data(), dx.row(n).data());
   });
 }
 
@@ -96,11 +93,13 @@ template <class S> void swiglu_forward(ConstMatrixRef<S> x, MatrixRef<S> y, cons
   require_shape("swiglu: x", x.rows(), x.cols(), y.rows(), 2 * F);
   if (exec.kernels == Kernels::reference) return reference::swiglu_forward<S>(x, y);
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
-    Row<S> s(F);
-    for (Index n = begin; n < end; ++n) {
-      const auto gate = x.row(n).head(F).array(), up = x.row(n).tail(F).array();
-      s = sigmoid(gate);
-      y.row(n).array() = gate * s * up;
+    for (Index row = begin; row < end; ++row) {
+      const S *gate = x.row(row).data(), *up = gate + F;
+      S* out = y.row(row).data();
+      for_lanes<S>(F, [&](Index i, auto n) {
+        const Lanes<S> g = load(gate + i, n);
+        store<S>(out + i, n, g * sigmoid<S>(g) * load(up + i, n));
+      });
     }
   });
 }
@@ -112,13 +111,14 @@ template <class S> void swiglu_backward(ConstMatrixRef<S> x, ConstMatrixRef<S> d
   require_shape("swiglu: dx", dx.rows(), dx.cols(), x.rows(), x.cols());
   if (exec.kernels == Kernels::reference) return reference::swiglu_backward<S>(x, dy, dx);
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
-    Row<S> s(F), up(F);
-    for (Index n = begin; n < end; ++n) {  // forward was: y = g·σ(g) ⊙ u
-      const auto gate = x.row(n).head(F).array();
-      s = sigmoid(gate);
-      up = x.row(n).tail(F).array();
-      dx.row(n).tail(F).array() = dy.row(n).array() * gate * s;
-      dx.row(n).head(F).array() = dy.row(n).array() * up * s * (S(1) + gate * (S(1) - s));
+    for (Index row = begin; row < end; ++row) {  // forward was: y = g·s ⊙ u, s = σ(g)
+      const S *gate = x.row(row).data(), *up = gate + F, *in = dy.row(row).data();
+      S *dgate = dx.row(row).data(), *dup = dgate + F;
+      for_lanes<S>(F, [&](Index i, auto n) {
+        const Lanes<S> g = load(gate + i, n), u = load(up + i, n), d = load(in + i, n), s = sigmoid<S>(g);
+        store<S>(dup + i, n, d * g * s);
+        store<S>(dgate + i, n, d * u * s * (S(1) + g * (S(1) - s)));
+      });
     }
   });
 }

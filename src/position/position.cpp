@@ -99,22 +99,24 @@ void rope_rotate(const RopeTable<S>& table, std::span<const Index> places, Index
   for (const Index place : places) require(place >= 0, "rope_rotate: expected places of 0 and above, found {}", place);
   const S sign = transposed ? S(-1) : S(1);
   parallel_blocks(exec.threads, x.rows(), 32, [&](Index begin, Index end) {
-    Vector<S> cosine(half), sine(half);
+    Vector<S> beyond;  // [2·half] cosines and sines of a place that the table has not
     for (Index n = begin; n < end; ++n) {
       const Index p = places[static_cast<std::size_t>(n)];
-      if (p < table.cosine.rows()) {
-        cosine = table.cosine.row(p), sine = table.sine.row(p);
-      } else {
+      const bool known = p < table.cosine.rows();
+      if (!known) {
+        beyond.resize(2 * half);
         for (Index i = 0; i < half; ++i) {
           const double angle = static_cast<double>(p) * table.frequencies[static_cast<std::size_t>(i)];
-          cosine(i) = static_cast<S>(table.length * std::cos(angle)), sine(i) = static_cast<S>(table.length * std::sin(angle));
+          beyond(i) = static_cast<S>(table.length * std::cos(angle)), beyond(half + i) = static_cast<S>(table.length * std::sin(angle));
         }
       }
+      const S* __restrict cosine = known ? table.cosine.row(p).data() : beyond.data();
+      const S* __restrict sine = known ? table.sine.row(p).data() : beyond.data() + half;
       for (Index h = 0; h < heads; ++h) {
-        S* a = &x(n, h * 2 * half);
-        S* b = a + half;
+        S* __restrict a = &x(n, h * 2 * half);
+        S* __restrict b = a + half;
         for (Index i = 0; i < half; ++i) {
-          const S c = cosine(i), s = sign * sine(i), ai = a[i], bi = b[i];
+          const S c = cosine[i], s = sign * sine[i], ai = a[i], bi = b[i];
           a[i] = ai * c - bi * s;
           b[i] = ai * s + bi * c;
         }

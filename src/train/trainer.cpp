@@ -62,6 +62,20 @@ std::vector<Index> complete_from(const ArenaLayout& layout, Index blocks) {
   return from;
 }
 
+bool by_muon(const TrainOptions& options, const TensorInfo& t) { return options.muon && t.kind == ParameterKind::hidden; }
+
+// What AdamW updates, neighbours with one treatment as one.
+std::vector<ops::AdamwStretch> adamw_stretches(const TrainOptions& options, const ArenaLayout& layout) {
+  std::vector<ops::AdamwStretch> stretches;
+  for (const TensorInfo& t : layout.tensors()) {
+    if (by_muon(options, t)) continue;
+    const bool joins = !stretches.empty() && stretches.back().decays == t.decay() && stretches.back().end == t.offset;
+    if (!joins) stretches.push_back({t.offset, t.offset, t.decay()});
+    stretches.back().end = t.offset + (t.size() + 15) / 16 * 16;  // with its padding, which stays zero
+  }
+  return stretches;
+}
+
 }  // namespace
 
 template <class S>
@@ -79,6 +93,7 @@ Trainer<S>::Trainer(Decoder<S>& model, const TrainOptions& options, Arena<S> par
   TreeStack stack(options_.accumulate);
   const Leaves share = tree_->share(exchange ? exchange->rank() : 0);
   for (Index micro = share.begin; micro < share.end; ++micro) merges_.push_back(stack.push(micro));
+  by_adamw_ = adamw_stretches(options_, parameters_.layout());
   complete_ = complete_from(parameters_.layout(), static_cast<Index>(model_.blocks.size()));
 }
 
@@ -96,7 +111,7 @@ Trainer<S>::Trainer(Decoder<S>& model, const Adapter<S>& adapter, const TrainOpt
 
 template <class S>
 StepReport Trainer<S>::step(const BatchSource& source) {
-  std::vector<Batch> batches;
+  batches_.clear();
   StepReport report{done_ + 1, 0, 0, options_.rate * schedule(options_, done_), 0};
   Index scored = 0;
   const Leaves share = tree_->share(options_.exchange ? options_.exchange->rank() : 0);
@@ -105,12 +120,12 @@ StepReport Trainer<S>::step(const BatchSource& source) {
     Batch batch = source(done_, micro);
     scored += batch.scored();
     report.tokens += static_cast<Index>(batch.inputs.size());
-    if (micro >= share.begin && micro < share.end) batches.push_back(std::move(batch));
+    if (micro >= share.begin && micro < share.end) batches_.push_back(std::move(batch));
   }
   require(scored > 0, "step {}: no token of its batch is scored", report.step);
 
   const S scale = static_cast<S>(1.0 / static_cast<double>(scored));  // the mean over all tokens of the step, whatever the micro-batches
-  for (const double sum_nats : pass_all(batches, share.begin, scale)) report.loss_nats += sum_nats / static_cast<double>(scored);
+  for (const double sum_nats : pass_all(share.begin, scale)) report.loss_nats += sum_nats / static_cast<double>(scored);
   report.gradient_norm = std::sqrt(ops::sum_of_squares<S>(arena_of(sums_.front()).values(), options_.exec));
   if (!std::isfinite(report.loss_nats) || !std::isfinite(report.gradient_norm)) {
     throw std::runtime_error(
@@ -124,30 +139,30 @@ StepReport Trainer<S>::step(const BatchSource& source) {
 }
 
 template <class S>
-std::vector<double> Trainer<S>::pass_all(const std::vector<Batch>& batches, Index first_micro, S scale) {
-  std::vector<double> losses;
+std::span<const double> Trainer<S>::pass_all(Index first_micro, S scale) {
+  losses_.clear();
   std::size_t held = 0;  // sums on the stack
   summed_from_ = parameters_.layout().size();
-  for (std::size_t i = 0; i < batches.size(); ++i) {
+  for (std::size_t i = 0; i < batches_.size(); ++i) {
     DecoderGrads<S>& grads = sums_[held++];
-    arena_of(grads).set_zero();
-    const bool last = i + 1 == batches.size();
+    arena_of(grads).set_zero(options_.exec.threads);
+    const bool last = i + 1 == batches_.size();
     if (last && options_.exchange) grads.block_done = [this](Index block) { sum_from(complete_[static_cast<std::size_t>(block)]); };
-    const Batch& batch = batches[i];
+    const Batch& batch = batches_[i];
     Pass<S> pass;
     pass.exec = options_.exec, pass.starts = batch.starts, pass.workspace = &workspace_, pass.trace = trace_, pass.training = true;
     pass.random =
         RandomStream{options_.seed}.at("dropout").at(static_cast<std::uint64_t>(done_)).at(static_cast<std::uint64_t>(first_micro) + i);
-    losses.push_back(decoder_loss<S>(model_, pass, batch.inputs, batch.targets, &saved_, &grads, scale).sum_nats);
+    losses_.push_back(decoder_loss<S>(model_, pass, batch.inputs, batch.targets, &saved_, &grads, scale).sum_nats);
     grads.block_done = nullptr;
     if (last) break;
     for (Index merge = 0; merge < merges_[i]; ++merge, --held)
       add_to<S>(arena_of(sums_[held - 2]).values(), arena_of(sums_[held - 1]).values(), options_.exec.threads);
   }
   sum_from(0);
-  if (!options_.exchange) return losses;
+  if (!options_.exchange) return losses_;
   options_.exchange->wait();
-  return options_.exchange->gather_all<double>(losses);
+  return losses_ = options_.exchange->gather_all<double>(losses_);
 }
 
 template <class S>
@@ -170,26 +185,13 @@ template <class S>
 void Trainer<S>::update(double rate_factor, double gradient_scale) {
   const Arena<S>& gradient = arena_of(sums_.front());
   const ops::MuonStep muon{options_.muon_rate * rate_factor, options_.muon_momentum, 0, gradient_scale};
-  ops::AdamwStep adamw{options_.rate * rate_factor, options_.beta1, options_.beta2, options_.epsilon, 0, done_ + 1, gradient_scale};
-
-  // Neighbours with one treatment are updated in one pass over the arena.
-  const auto& tensors = parameters_.layout().tensors();
-  const auto by_muon = [&](const TensorInfo& t) { return options_.muon && t.kind == ParameterKind::hidden; };
-  for (std::size_t i = 0; i < tensors.size();) {
-    if (by_muon(tensors[i])) {
-      ops::muon_update<S>(muon, parameters_.view(tensors[i]), gradient.view(tensors[i]), m_.view(tensors[i]), options_.exec);
-      ++i;
-      continue;
+  const ops::AdamwStep adamw{options_.rate * rate_factor, options_.beta1, options_.beta2, options_.epsilon, options_.weight_decay, done_ + 1, gradient_scale};
+  if (options_.muon) {
+    for (const TensorInfo& t : parameters_.layout().tensors()) {
+      if (by_muon(options_, t)) ops::muon_update<S>(muon, parameters_.view(t), gradient.view(t), m_.view(t), options_.exec);
     }
-    std::size_t j = i + 1;
-    while (j < tensors.size() && !by_muon(tensors[j]) && tensors[j].decay() == tensors[i].decay()) ++j;
-    const auto begin = static_cast<std::size_t>(tensors[i].offset);
-    const auto length = static_cast<std::size_t>(j < tensors.size() ? tensors[j].offset : parameters_.layout().size()) - begin;
-    adamw.decay = tensors[i].decay() ? options_.weight_decay : 0;
-    const auto part = [&](const Arena<S>& arena) { return arena.values().subspan(begin, length); };
-    ops::adamw_update<S>(adamw, part(parameters_), part(gradient), part(m_), part(v_), options_.exec);
-    i = j;
   }
+  ops::adamw_update<S>(adamw, by_adamw_, parameters_.values(), gradient.values(), m_.values(), v_.values(), options_.exec);
   if (sums_.front().adapter) refresh(model_, options_.exec);
 }
 

@@ -54,6 +54,34 @@ TEST_CASE_TEMPLATE("AdamW: two steps by hand", S, float, double) {
   }
 }
 
+TEST_CASE_TEMPLATE("AdamW on stretches: each as by a call of its own, with its decay; what lies between them stays", S, float, double) {
+  const Index n = 50000;
+  const std::vector<ops::AdamwStretch> stretches = {{0, 16, true}, {16, 48, false}, {48, 33000, true}, {33040, 49000, false}};
+  Dice dice(63);
+  const Matrix<S> theta0 = dice.matrix<S>(1, n), gradient0 = dice.matrix<S>(1, n);
+  const std::vector<S> gradient(gradient0.data(), gradient0.data() + n);
+  for (const Kernels kernels : all_kernels) {
+    const Exec exec = exec_of(kernels);
+    std::vector<S> theta(theta0.data(), theta0.data() + n), m(gradient), v(gradient.size(), S(0.5));
+    std::vector<S> expected = theta, expected_m = m, expected_v = v;
+    ops::AdamwStep step;
+    step.decay = 0.1, step.rate = 0.05, step.step = 3;
+    ops::adamw_update<S>(step, stretches, theta, gradient, m, v, exec);
+    for (const auto& [begin, end, decays] : stretches) {
+      const auto at = static_cast<std::size_t>(begin), length = static_cast<std::size_t>(end - begin);
+      const auto part = [&](auto& x) { return std::span(x).subspan(at, length); };
+      step.decay = decays ? 0.1 : 0;
+      ops::adamw_update<S>(step, part(expected), part(gradient), part(expected_m), part(expected_v), exec);
+    }
+    CHECK((theta == expected && m == expected_m && v == expected_v));
+    CHECK(theta[33020] == theta0(0, 33020));
+    CHECK(theta[33039] == theta0(0, 33039));
+  }
+  std::vector<S> theta(50), m(50), v(50), g(50);
+  CHECK_THROWS_AS(ops::adamw_update<S>({}, std::vector<ops::AdamwStretch>{{0, 51, true}}, theta, g, m, v, Exec{}), std::invalid_argument);
+  CHECK_THROWS_AS(ops::adamw_update<S>({}, std::vector<ops::AdamwStretch>{{8, 16, true}, {0, 8, true}}, theta, g, m, v, Exec{}), std::invalid_argument);
+}
+
 TEST_CASE_TEMPLATE("AdamW, sum of squares: fused equals the formula; the same bits on any threads", S, float, double) {
   Dice dice(61);
   for (const Index n : {1, 7, 16, 1000, 70001}) {

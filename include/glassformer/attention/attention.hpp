@@ -30,6 +30,7 @@ template <class S> struct AttentionSaved {
   Matrix<S> qkv;        // [N, (H + 2G)·D], q and k rotated
   Matrix<S> z;          // [N, H·D]
   Vector<S> logsumexp;  // [H·N], of each sequence [H, T]
+  ops::AttentionShape shape;  // with the dropout of the pass
 };
 
 // x, y [N, C]. Saved is null in inference. Sites: attn.q .k .v .rot_q .rot_k .attn_scores .pattern .z

@@ -54,7 +54,7 @@ template <class S> class Arena {
   MatrixView<S> view(std::string_view name) const;
   MatrixView<S> view(const TensorInfo&) const;
   std::span<S> values() const { return {data_.get(), static_cast<std::size_t>(layout_ ? layout_->size() : 0)}; }
-  void set_zero();
+  void set_zero(int threads = 1);
   Arena clone() const;
   // `count` neighbouring tensors from the `first` on, as an arena of their own that shares this one's memory. Throws when there are fewer.
   Arena slice(std::size_t first, std::size_t count) const;

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <span>
+#include <type_traits>
 #include <vector>
 
 #include "glassformer/core/large_memory.hpp"
@@ -28,6 +30,14 @@ class Workspace {
   template <class S> MatrixView<S> matrix(Index rows, Index cols) {
     return {static_cast<S*>(take(static_cast<std::size_t>(rows * cols) * sizeof(S))), rows, cols};
   }
+  // `count` of anything that needs no destructor, as their default constructor leaves them: numbers uninitialised.
+  template <class T> std::span<T> array(Index count) {
+    static_assert(std::is_trivially_destructible_v<T>);
+    const auto n = static_cast<std::size_t>(count);
+    T* first = static_cast<T*>(take(n * sizeof(T)));
+    std::uninitialized_default_construct_n(first, n);
+    return {first, n};
+  }
 
  private:
   struct Free {
@@ -43,5 +53,8 @@ class Workspace {
   std::vector<Chunk> chunks_;
   std::size_t chunk_ = 0, used_ = 0;
 };
+
+// The calling thread's own, for an operation that has no pass at hand: what it takes, it gives back by a Frame.
+Workspace& thread_workspace();
 
 }  // namespace glassformer

@@ -13,6 +13,14 @@ struct AdamwStep {
   std::int64_t step = 1;
   double gradient_scale = 1;
 };
+// Neighbours [begin, end) in an arena that are treated alike: with the step's decay, or with none.
+struct AdamwStretch {
+  Index begin = 0, end = 0;
+  bool decays = true;
+};
+// All stretches, which ascend, in one pass over the arena; what lies between them stays.
+template <class S>
+void adamw_update(const AdamwStep&, std::span<const AdamwStretch>, std::span<S> theta, std::span<const S> gradient, std::span<S> m, std::span<S> v, const Exec&);
 template <class S> void adamw_update(const AdamwStep&, std::span<S> theta, std::span<const S> gradient, std::span<S> m, std::span<S> v, const Exec&);
 
 // Σ x² in double, summed in blocks fixed by the length.

@@ -7,6 +7,7 @@
 #include "glassformer/exchange/exchange.hpp"
 #include "glassformer/model/adapter.hpp"
 #include "glassformer/model/decoder.hpp"
+#include "glassformer/ops/optimizer.hpp"
 
 namespace glassformer {
 
@@ -80,7 +81,7 @@ class Trainer {
   Trainer(Decoder<S>&, const TrainOptions&, Arena<S> parameters, const std::function<DecoderGrads<S>()>& make_gradients);
   // Forward and backward over this process's micro-batches. Returns the sums of losses of all of the step and leaves the sum of all
   // gradients in gradients().
-  std::vector<double> pass_all(const std::vector<Batch>&, Index first_micro, S scale);
+  std::span<const double> pass_all(Index first_micro, S scale);
   // The last micro-batch's gradients are complete from here on: adds them to the others of this process, and begins to add up those of all.
   void sum_from(Index begin);
   void update(double rate_factor, double gradient_scale);
@@ -91,8 +92,11 @@ class Trainer {
   std::shared_ptr<const SharedTree> tree_;
   std::vector<DecoderGrads<S>> sums_;  // a stack: TreeStack
   std::vector<Index> merges_;          // after each micro-batch of this process: how often the two top sums become one
+  std::vector<ops::AdamwStretch> by_adamw_;
   std::vector<Index> complete_;        // by block: from here on the arena's gradients are complete once the block's are
   Index summed_from_ = 0;              // sum_from has been here
+  std::vector<Batch> batches_;         // of this process's micro-batches, and
+  std::vector<double> losses_;         // the sums of their losses: kept from step to step for their memory
   DecoderSaved<S> saved_;
   Workspace workspace_;
   Trace<S>* trace_ = nullptr;
