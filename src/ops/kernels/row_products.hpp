@@ -4,7 +4,7 @@
 //   numbers), load_dwords, shift, lookup, widen_halves (of 64-bit words of four fp16), spread (where V::kStreams)
 //   V::Steps<F>: codes of 4 bits as numbers; V::kChains: sums of a dense row that hide the latency of a multiply-add
 //   V::kStreams: the processor's own prefetch follows several rows at once, a part of W apart, and reads faster so than one row after
-//   another, asked for ahead (measured on Zen 3: 42 to 30 GB/s). The other way round on Zen 4.
+//   another, asked for ahead (measured on Zen 3: 42 to 30 GB/s). On Zen 4 asking was measured to help, and streams were not tried.
 #pragma once
 #include <cstring>
 
@@ -67,8 +67,8 @@ inline void put_sums(const typename V::Float (&sum)[O][R], float* y, ptrdiff_t y
 
 // O rows of W, `w_stride` apart, times R rows of x; the tail is added last.
 template <class V, int O, int R>
-inline void dense_tile(const float* x, ptrdiff_t x_stride, const float* w, ptrdiff_t w_stride, ptrdiff_t inputs, float* y, ptrdiff_t y_stride,
-                       ptrdiff_t apart) {
+inline void dense_tile(const float* x, ptrdiff_t x_stride, const float* w, ptrdiff_t w_stride, ptrdiff_t inputs, float* y,
+                       ptrdiff_t y_stride, ptrdiff_t apart) {
   constexpr ptrdiff_t L = V::kLanes, C = V::kChains;
   typename V::Float sum[O][R][C], all[O][R];
   for (int o = 0; o < O; ++o) {
@@ -298,7 +298,8 @@ inline void nibble_tile(const float* x, ptrdiff_t x_stride, const QuantizedRows&
   };
   const ptrdiff_t stride = apart * blocks * F::kBytes;
   ptrdiff_t b = 0;
-  for (; b + B <= blocks; b += B, x += kArranged<V>) add(block + b * F::kBytes, stride, F::kHead == 0 ? scales + b : nullptr, apart * blocks, x);
+  for (; b + B <= blocks; b += B, x += kArranged<V>)
+    add(block + b * F::kBytes, stride, F::kHead == 0 ? scales + b : nullptr, apart * blocks, x);
   if (b < blocks) {  // fewer than a register holds: beside zeros
     constexpr ptrdiff_t kWhole = B * F::kBytes;
     alignas(64) std::uint8_t rest[O * kWhole] = {};
