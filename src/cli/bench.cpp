@@ -34,10 +34,10 @@ ModelConfig llama_110m() {
 }
 
 std::string kernels_line() {
-  return fmt::format("kernels             {:>12} for matrix products, {} for decoding\n", ops::multiply_backend(), ops::kernel_name());
+  return fmt::format("kernels             {:>12}\n", ops::kernel_name());
 }
 
-void add_kernels(JsonLine& json) { json.add("matrix_products", ops::multiply_backend()).add("decode_kernels", ops::kernel_name()); }
+void add_kernels(JsonLine& json) { json.add("instruction_set", ops::kernel_name()); }
 
 std::string operations_table(const std::vector<OperationTime>& operations) {
   std::string out = "where the time goes\n";

@@ -18,7 +18,7 @@ ModelConfig llama_110m();
 std::string operations_table(const std::vector<OperationTime>&);
 void add_operations(JsonLine&, const std::vector<OperationTime>&);
 
-// Which kernels compute: a line of a table, and the keys "matrix_products" and "decode_kernels".
+// Which kernels compute: a line of a table, and the key "instruction_set".
 std::string kernels_line();
 void add_kernels(JsonLine&);
 

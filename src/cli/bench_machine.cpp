@@ -33,10 +33,10 @@ std::string machine_table(int threads, JsonLine& json) {
   return fmt::format(
       "{} threads\n"
       "multiply-adds       {:>12.1f} GFLOP/s in registers\n"
-      "matrix product      {:>12.1f} GFLOP/s, 1024·1024·1024 by {}: {:.1f} % of that\n"
+      "matrix product      {:>12.1f} GFLOP/s, 1024·1024·1024: {:.1f} % of that\n"
       "reading memory      {:>12.1f} GB/s\n"
       "{}",
-      threads, fma, gemm, ops::multiply_backend(), 100 * gemm / fma, memory, kernels_line());
+      threads, fma, gemm, 100 * gemm / fma, memory, kernels_line());
 }
 
 namespace {
@@ -66,10 +66,11 @@ int bench_matmul_command(Arguments arguments) {
   const int threads = o.exec().threads;
   const double seconds = o.real("seconds"), peak = fma_peak_gflops(threads);
   JsonLine json;
-  json.add("threads", static_cast<Index>(threads)).add("fma_peak_gflops_per_s", peak).add("matrix_products", ops::multiply_backend());
+  json.add("threads", static_cast<Index>(threads)).add("fma_peak_gflops_per_s", peak);
+  add_kernels(json);
   std::string table =
       fmt::format("GFLOP/s by {} on {} threads, and % of the multiply-adds ({:.1f})\n{:<16}{:>8}{:>8}{:>8}{:>16}{:>16}{:>16}\n",
-                  ops::multiply_backend(), threads, peak, "", "tokens", "outputs", "inputs", "x·Wᵀ", "dy·W", "dyᵀ·x");
+                  ops::kernel_name(), threads, peak, "", "tokens", "outputs", "inputs", "x·Wᵀ", "dy·W", "dyᵀ·x");
   for (const Layer& l : kLayers) {
     double speed[3];
     std::string cells;

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -103,15 +102,9 @@ std::string grouped(long long n) {
 }
 
 void catch_interrupt() {
-  // The handler's frame must not lie below the stack pointer of what it interrupts: oneDNN's generated kernels point it into a buffer on
-  // the heap (seen: Ctrl-C corrupted the heap in four runs of ten). The system hands a process's signals to this thread, the first one.
-  static std::array<std::byte, 1 << 16> stack;
-  stack_t alternate{};
-  alternate.ss_sp = stack.data(), alternate.ss_size = stack.size();
-  ::sigaltstack(&alternate, nullptr);
   struct sigaction action {};
   action.sa_handler = ask_to_stop;
-  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART | SA_ONSTACK;  // the next one is the system's own: it ends the program
+  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;  // the next one is the system's own: it ends the program
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);

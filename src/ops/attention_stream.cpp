@@ -4,17 +4,32 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "ops/counting.hpp"
-#include "ops/tile.hpp"
+#include "ops/kernels/kernels.hpp"
 
 namespace glassformer::ops {
 namespace {
 
-constexpr Index kQueries = 48;  // a multiple of the six rows that tile_product holds in registers
+constexpr Index kQueries = 48;  // a multiple of the 6 or 12 rows that a product holds in registers
 constexpr Index kKeys = 64;
+template <class S> constexpr Index kTileLanes = 64 / static_cast<Index>(sizeof(S));  // rows are padded to the longest vectors
+Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
+// What this file is compiled for: longer vectors would be taken apart in memory.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+template <class S> struct Vectors {
+  typedef S Type __attribute__((vector_size(kVectorBytes)));
+  static constexpr Index kLanes = kVectorBytes / static_cast<Index>(sizeof(S));
+};
 template <class S> constexpr S kMinusInfinity = -std::numeric_limits<S>::infinity();
 template <class S> using RowMap = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor>>;
 
@@ -41,7 +56,7 @@ template <class S> Scratch<S>& thread_scratch() {
 template <class S>
 void counted_product(Index m, Index n, Index k, const S* a, Index a_row, Index a_col, const S* b, Index ldb, S* c, Index ldc, bool accumulate) {
   count_attention(m * n * k);
-  tile_product<S>(m, n, k, a, a_row, a_col, b, ldb, c, ldc, accumulate);
+  kernels::chosen().product({m, n, k, a, a_row, a_col, 0, b, ldb, S(1), c, ldc, accumulate});
 }
 
 // rows [n, Dp] ← factor·head of a strided tensor, padding zero
@@ -154,10 +169,10 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
 }
 
 // Σ of a vector's lanes, by halves.
-template <class S> S lanes_sum(const typename detail::TileVector<S>::Type& v) {
-  S lane[kTileLanes<S>];
-  std::memcpy(lane, &v, 64);
-  for (Index half = kTileLanes<S> / 2; half > 0; half /= 2) {
+template <class S> S lanes_sum(const typename Vectors<S>::Type& v) {
+  S lane[Vectors<S>::kLanes];
+  std::memcpy(lane, &v, sizeof v);
+  for (Index half = Vectors<S>::kLanes / 2; half > 0; half /= 2) {
     for (Index l = 0; l < half; ++l) lane[l] += lane[l + half];
   }
   return lane[0];
@@ -165,14 +180,14 @@ template <class S> S lanes_sum(const typename detail::TileVector<S>::Type& v) {
 
 // scores[j] = scale·q·k_j for R keys, `stride` apart; q [D]
 template <class S, int R> void key_dots(const S* q, Index D, const S* k, Index stride, S scale, S* scores) {
-  using Vec = typename detail::TileVector<S>::Type;
-  constexpr Index L = kTileLanes<S>;
+  using Vec = typename Vectors<S>::Type;
+  constexpr Index L = Vectors<S>::kLanes;
   Vec sum[R] = {};
   Index d = 0;
   for (; d + L <= D; d += L) {
     Vec a, b;
-    std::memcpy(&a, q + d, 64);
-    for (int r = 0; r < R; ++r) std::memcpy(&b, k + r * stride + d, 64), sum[r] += a * b;
+    std::memcpy(&a, q + d, sizeof a);
+    for (int r = 0; r < R; ++r) std::memcpy(&b, k + r * stride + d, sizeof b), sum[r] += a * b;
   }
   for (int r = 0; r < R; ++r) {
     S total = lanes_sum<S>(sum[r]);
@@ -183,13 +198,13 @@ template <class S, int R> void key_dots(const S* q, Index D, const S* k, Index s
 
 // z [V·L] = Σ_j p_j·v_j, in registers; v_j [≥ V·L], `stride` apart
 template <class S, int V> void weighted_rows(const S* p, Index n, const S* v, Index stride, S* z) {
-  using Vec = typename detail::TileVector<S>::Type;
-  constexpr Index L = kTileLanes<S>;
+  using Vec = typename Vectors<S>::Type;
+  constexpr Index L = Vectors<S>::kLanes;
   Vec sum[V] = {};
   for (Index j = 0; j < n; ++j) {
     for (int u = 0; u < V; ++u) {
       Vec row;
-      std::memcpy(&row, v + j * stride + u * L, 64);
+      std::memcpy(&row, v + j * stride + u * L, sizeof row);
       sum[u] += p[j] * row;
     }
   }
@@ -208,11 +223,11 @@ template <class S> void narrow_rows(const S* p, Index n, const S* v, Index strid
 
 // Decoding: one query against keys as they lie in the cache, nothing packed. Its bits do not depend on the queries beside it.
 template <class S> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head, Index query) {
-  constexpr Index L = kTileLanes<S>;
+  constexpr Index L = Vectors<S>::kLanes;
   const Index place = s.keys - s.queries + query, U = place + 1, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
   const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0, n = U - begin;
   auto& scratch = thread_scratch<S>();
-  scratch.start(U + round_up(D, L) + 64);
+  scratch.start(U + D + 64);
   RowMap<S> p(scratch.take(n), n);
   const S* q = s.q.at(query, head);
   const S scale = static_cast<S>(shape.scale), slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
@@ -226,7 +241,7 @@ template <class S> void forward_one_query(const AttentionShape& shape, const Att
   p = (p - max).exp();
   const S sum = p.sum();
   drop(shape, sequence, head, query, 1, begin, n, s.keys, p.data(), U);
-  S* z = scratch.take(round_up(D, L));
+  S* z = scratch.take(D);
   const S* v = s.v.at(begin, kv);
   Index d = 0;
   if (D == kNarrow) narrow_rows(p.data(), n, v, s.v.token_stride, z), d = D;

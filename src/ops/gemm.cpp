@@ -1,70 +1,148 @@
+// b is cut into blocks of kInner × kColumns and copied, so that the innermost loop reads it from the first to the last number; a is read where it lies, unless
+// transposed: then it is copied, too, kRows × kInner at a time. What a loop touches fits into a cache: two vectors wide and kInner long, b lies in the first
+// level; a's block in the second; b's block in the third.
 #include "ops/gemm.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 #include "glassformer/core/require.hpp"
-#include "glassformer/ops/linear.hpp"
-#ifdef GLASSFORMER_HAVE_ONEDNN
-#include <dnnl.h>
-#include <omp.h>
-#endif
+#include "ops/kernels/kernels.hpp"
 
 namespace glassformer::ops {
 namespace {
 
-template <class S> void gemm_eigen(const Gemm<S>& g) {
-  using Stride = Eigen::OuterStride<>;
-  using Map = Eigen::Map<const Matrix<S>, 0, Stride>;
-  const Map a(g.a, g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, Stride(g.lda));
-  const Map b(g.b, g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, Stride(g.ldb));
-  Eigen::Map<Matrix<S>, 0, Stride> c(g.c, g.m, g.n, Stride(g.ldc));
-  if (g.beta == S(0)) {
-    c.setZero();
-  } else if (g.beta != S(1)) {
-    c *= g.beta;
-  }
-  if (g.transpose_a && g.transpose_b) {
-    c.noalias() += g.alpha * a.transpose() * b.transpose();
-  } else if (g.transpose_a) {
-    c.noalias() += g.alpha * a.transpose() * b;
-  } else if (g.transpose_b) {
-    c.noalias() += g.alpha * a * b.transpose();
-  } else {
-    c.noalias() += g.alpha * a * b;
+constexpr Index kRows = 96, kInner = 384, kColumns = 1024;  // measured: kInner of 256 and 512 are slower
+
+// This thread's memory for copies: allocated once, then used by every product.
+template <class S> struct Copies {
+  static constexpr Index kWidest = 2 * 64 / static_cast<Index>(sizeof(S));  // two vectors of any processor
+  Vector<S> b{kInner * (kColumns + kWidest)}, a{kInner * (kRows + kWidest)}, edge{kRows * kWidest};
+};
+template <class S> Copies<S>& copies() {
+  static thread_local Copies<S> memory;
+  return memory;
+}
+
+// f with the width of a strip as a constant, so that copying one is a few instructions: two vectors, or the rows of a tile.
+template <class F> void of_width(Index width, F&& f) {
+  switch (width) {
+    case 4: return f(std::integral_constant<Index, 4>{});
+    case 6: return f(std::integral_constant<Index, 6>{});
+    case 8: return f(std::integral_constant<Index, 8>{});
+    case 12: return f(std::integral_constant<Index, 12>{});
+    case 16: return f(std::integral_constant<Index, 16>{});
+    case 32: return f(std::integral_constant<Index, 32>{});
+    default: require(false, "gemm: no strip is {} wide", width);
   }
 }
 
-#ifdef GLASSFORMER_HAVE_ONEDNN
-// oneDNN runs as many threads as OpenMP would give it, unless told that one is enough.
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) {
-    if (before_ != 1) omp_set_num_threads(1);
-  }
-  ~OneThread() {
-    if (before_ != 1) omp_set_num_threads(before_);
-  }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
+// strips [n/width][k][width] ← b [k, n], zeros beyond n
+template <class S> void copy_rows(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
+  of_width(strip, [&](auto width) {
+    const Index whole = n / width * width;
+    constexpr Index kTogether = 16;  // rows of b: few enough to be read on from where they lie in memory, many enough to be written on
+    for (Index first = 0; first < k; first += kTogether) {
+      const Index last = std::min(k, first + kTogether);
+      for (Index j = 0; j < whole; j += width) {
+        for (Index i = first; i < last; ++i) std::memcpy(strips + j * k + i * width, b + i * ldb + j, width * sizeof(S));
+      }
+      for (Index i = first; whole < n && i < last; ++i) {
+        for (Index x = 0; x < width; ++x) strips[whole * k + i * width + x] = whole + x < n ? b[i * ldb + whole + x] : S(0);
+      }
+    }
+  });
+}
 
- private:
-  int before_;
-};
-#endif
+// Four rows of four, transposed: to[i·to_row + t] ← from[t·from_row + i]
+template <class S> void transpose4(const S* from, Index from_row, S* to, Index to_row) {
+  typedef S Vec __attribute__((vector_size(4 * sizeof(S))));
+  Vec x[4];
+  for (Index t = 0; t < 4; ++t) std::memcpy(&x[t], from + t * from_row, sizeof(Vec));
+  const Vec a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5), b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
+  const Vec c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7), d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+  const Vec y[4] = {__builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7), __builtin_shufflevector(c, d, 0, 1, 4, 5),
+                    __builtin_shufflevector(c, d, 2, 3, 6, 7)};
+  for (Index i = 0; i < 4; ++i) std::memcpy(to + i * to_row, &y[i], sizeof(Vec));
+}
+
+// strips [n/width][k][width] ← bᵀ for b [n, k], zeros beyond n
+template <class S> void copy_columns(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
+  of_width(strip, [&](auto width) {
+    for (Index j = 0; j < n; j += width, strips += k * width) {
+      for (Index x = 0; x < width; x += 4) {
+        const S* from = b + (j + x) * ldb;
+        const Index here = std::clamp<Index>(n - j - x, 0, 4);
+        Index i = 0;
+        for (; here == 4 && i + 4 <= k; i += 4) {
+          for (Index t = 4; i % 16 == 0 && t < 8; ++t) __builtin_prefetch(from + t * ldb + i);  // the next four rows
+          transpose4(from + i, ldb, strips + i * width + x, width);
+        }
+        for (; i < k; ++i) {
+          for (Index t = 0; t < 4; ++t) strips[i * width + x + t] = t < here ? from[t * ldb + i] : S(0);
+        }
+      }
+    }
+  });
+}
+
+template <class S> void scale(const Gemm<S>& g) {
+  for (Index i = 0; i < g.m; ++i) {
+    for (Index j = 0; j < g.n; ++j) g.c[i * g.ldc + j] *= g.beta;
+  }
+}
 
 }  // namespace
 
-template <> void gemm<double>(const Gemm<double>& g) { gemm_eigen(g); }
-
-#ifdef GLASSFORMER_HAVE_ONEDNN
-template <> void gemm<float>(const Gemm<float>& g) {
-  if (g.m == 0 || g.n == 0 || g.k == 0) return gemm_eigen(g);  // oneDNN refuses empty matrices
-  const OneThread guard;
-  const dnnl_status_t status = dnnl_sgemm(g.transpose_a ? 'T' : 'N', g.transpose_b ? 'T' : 'N', g.m, g.n, g.k, g.alpha, g.a, g.lda, g.b, g.ldb, g.beta, g.c, g.ldc);
-  require(status == dnnl_success, "oneDNN: sgemm of [{}, {}, {}] failed with status {}", g.m, g.n, g.k, static_cast<int>(status));
+template <class S> void gemm(const Gemm<S>& g) {
+  const kernels::Kernels& kernel = kernels::chosen();
+  const Index lanes = kernel.tile.vector_bytes / static_cast<Index>(sizeof(S)), width = 2 * lanes, group = kernel.tile.rows;
+  Copies<S>& copy = copies<S>();
+  if (g.beta != S(0) && g.beta != S(1)) scale(g);
+  for (Index column = 0; column < g.n; column += kColumns) {
+    const Index n = std::min(kColumns, g.n - column);
+    Index inner = 0;
+    do {  // once also where there are no terms: c is then nothing, or beta·c
+      const Index k = std::min(kInner, g.k - inner);
+      if (g.transpose_b) {
+        copy_columns(g.b + column * g.ldb + inner, g.ldb, k, n, width, copy.b.data());
+      } else {
+        copy_rows(g.b + inner * g.ldb + column, g.ldb, k, n, width, copy.b.data());
+      }
+      for (Index row = 0; row < g.m; row += kRows) {
+        kernels::Product<S> p{.m = std::min(kRows, g.m - row), .k = k, .b_row = width, .alpha = g.alpha, .accumulate = inner > 0 || g.beta != S(0)};
+        if (g.transpose_a) {  // [m/group][k][group]
+          copy_rows(g.a + inner * g.lda + row, g.lda, k, p.m, group, copy.a.data());
+          p.a = copy.a.data(), p.a_row = 1, p.a_col = group, p.a_group = group * k;
+        } else {
+          p.a = g.a + row * g.lda + inner, p.a_row = g.lda, p.a_col = 1;
+        }
+        for (Index j = 0; j < n; j += width) {
+          S* c = g.c + row * g.ldc + column + j;
+          const Index w = std::min(width, n - j);
+          p.b = copy.b.data() + j * k, p.n = (w + lanes - 1) / lanes * lanes, p.c = c, p.c_row = g.ldc;
+          if (w == p.n) {
+            kernel.product(p);
+          } else {  // c has no room for whole vectors
+            kernels::Product<S> beside = p;
+            beside.c = copy.edge.data(), beside.c_row = width, beside.accumulate = false;
+            kernel.product(beside);
+            for (Index i = 0; i < p.m; ++i) {
+              for (Index x = 0; x < w; ++x) c[i * g.ldc + x] = copy.edge[i * width + x] + (p.accumulate ? c[i * g.ldc + x] : S(0));
+            }
+          }
+          if (g.bias && inner + k == g.k) {
+            for (Index i = 0; i < p.m; ++i) {
+              for (Index x = 0; x < w; ++x) c[i * g.ldc + x] += g.bias[column + j + x];
+            }
+          }
+        }
+      }
+      inner += kInner;
+    } while (inner < g.k);
+  }
 }
-const char* multiply_backend() { return "oneDNN"; }
-#else
-template <> void gemm<float>(const Gemm<float>& g) { gemm_eigen(g); }
-const char* multiply_backend() { return "Eigen"; }
-#endif
+template void gemm<float>(const Gemm<float>&);
+template void gemm<double>(const Gemm<double>&);
 
 }  // namespace glassformer::ops

@@ -1,10 +1,11 @@
-// One single-threaded matrix product, by oneDNN where CMake found it and by Eigen elsewhere. The rest of the code never knows.
+// One single-threaded matrix product, as Goto and van de Geijn 2008 cut it. Each element of c is summed in an order that depends on k alone, so a product may be cut
+// anywhere into parts.
 #pragma once
 #include "glassformer/core/matrix.hpp"
 
 namespace glassformer::ops {
 
-// c = alpha·op(a)·op(b) + beta·c for row-major matrices; op transposes where asked. c [m, n], inner length k, leading dimensions in scalars.
+// c = alpha·op(a)·op(b) + beta·c + bias for row-major matrices; op transposes where asked. c [m, n], inner length k, leading dimensions in scalars.
 template <class S> struct Gemm {
   bool transpose_a = false, transpose_b = false;
   Index m = 0, n = 0, k = 0;
@@ -13,9 +14,10 @@ template <class S> struct Gemm {
   Index lda = 0;
   const S* b = nullptr;
   Index ldb = 0;
-  S beta = 0;
+  S beta = 0;  // 0: c is not read
   S* c = nullptr;
   Index ldc = 0;
+  const S* bias = nullptr;  // [n], added to every row; or none
 };
 template <class S> void gemm(const Gemm<S>&);
 

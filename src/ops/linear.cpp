@@ -1,4 +1,4 @@
-// Legend: N tokens (rows), I inputs, O outputs. Each product is cut into blocks fixed by its shape, never by the number of threads.
+// Legend: N tokens (rows), I inputs, O outputs.
 #include "glassformer/ops/linear.hpp"
 
 #include "glassformer/core/profile.hpp"
@@ -12,20 +12,22 @@
 namespace glassformer::ops {
 namespace {
 
-// How many blocks: one for products too small to be worth a second thread, else up to 8 of at least 32 rows or columns.
-constexpr Index kSmallProduct = 64 * 64 * 64;
-constexpr Index kBlocks = 8;
-constexpr Index kBlockUnit = 16;  // block edges fall on the vector width of the kernels
+constexpr Index kSmallProduct = 64 * 64 * 64;  // not worth a second thread
+constexpr Index kBlockUnit = 32;               // block edges fall on the vectors of the kernels
 
-Index block_length(Index length) { return std::max((length + kBlocks * kBlockUnit - 1) / (kBlocks * kBlockUnit) * kBlockUnit, 2 * kBlockUnit); }
+// Two blocks a thread: each copies an operand for itself, so more would cost more than a thread that comes late. No other loop may be cut by the
+// number of threads; here an element of c has the same bits in any block (gemm.hpp).
+Index block_length(Index length, int threads) {
+  const Index blocks = 2 * threads;
+  return std::max((length + blocks * kBlockUnit - 1) / (blocks * kBlockUnit), Index{1}) * kBlockUnit;
+}
 
-// Cuts c along its longer side, so that the shorter operand is read once a block and the longer one once in all. finish(rows, columns of c, both as
-// begin and end) is called on each block while it is still in the cache.
-template <class S, class F> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec, F&& finish) {
-  if (g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g), finish(0, g.m, 0, g.n);
-  const bool by_rows = g.m >= g.n;
+// Cuts c by columns, so that each block copies its own part of b; by rows where columns are few, or where a is copied, too, and longer.
+template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
+  if (exec.threads == 1 || g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g);
+  const bool by_rows = g.m >= g.n && (g.transpose_a || g.n < 2 * kBlockUnit);
   const Index length = by_rows ? g.m : g.n;
-  parallel_blocks(exec.threads, length, block_length(length), [&](Index begin, Index end) {
+  parallel_blocks(exec.threads, length, block_length(length, exec.threads), [&](Index begin, Index end) {
     Gemm<S> part = g;
     if (by_rows) {
       part.m = end - begin;
@@ -35,14 +37,11 @@ template <class S, class F> void gemm_in_blocks(const Gemm<S>& g, const Exec& ex
       part.n = end - begin;
       part.b += begin * (g.transpose_b ? g.ldb : 1);
       part.c += begin;
+      if (g.bias) part.bias += begin;
     }
     count_linear(part.m, part.n, part.k);
     gemm(part);
-    by_rows ? finish(begin, end, Index{0}, g.n) : finish(Index{0}, g.m, begin, end);
   });
-}
-template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
-  gemm_in_blocks(g, exec, [](Index, Index, Index, Index) {});
 }
 
 }  // namespace
@@ -80,10 +79,8 @@ template <class S> void linear_forward(ConstMatrixRef<S> x, const Weight<S>& wei
   } else if (exec.row_exact) {
     row_dot<S>(1, x, *weight, 0, y, exec);
   } else {
-    return gemm_in_blocks<S>({false, true, x.rows(), y.cols(), x.cols(), 1, x.data(), x.outerStride(), weight.dense.data, weight.dense.cols, 0, y.data(), y.outerStride()}, exec,
-                             [&](Index row, Index row_end, Index column, Index column_end) {
-                               if (bias) y.block(row, column, row_end - row, column_end - column).rowwise() += (*bias).row(0).segment(column, column_end - column);
-                             });
+    return gemm_in_blocks<S>({false, true, x.rows(), y.cols(), x.cols(), 1, x.data(), x.outerStride(), weight.dense.data, weight.dense.cols, 0, y.data(), y.outerStride(),
+                              bias ? bias.data : nullptr}, exec);
   }
   if (bias) {
     parallel_blocks(exec.threads, y.rows(), 64, [&](Index begin, Index end) { y.middleRows(begin, end - begin).rowwise() += (*bias).row(0); });

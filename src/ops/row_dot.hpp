@@ -1,5 +1,5 @@
-// The linear product for decoding: each output is one dot product, summed in an order that depends on its length alone. A sequence
-// therefore gets the same bits alone and in a batch, which GEMM kernels do not promise (measured: oneDNN below 16 rows).
+// The linear product for decoding: each output is one dot product of rows where they lie, summed in an order that depends on its length alone. A
+// sequence therefore gets the same bits alone and in a batch.
 #pragma once
 #include "glassformer/core/parallel.hpp"
 

@@ -26,9 +26,7 @@ template <class S> void linear_backward_input(ConstMatrixRef<S> dy, const Weight
 template <class S>
 void linear_backward_parameters(ConstMatrixRef<S> x, ConstMatrixRef<S> dy, MatrixView<S> dweight, MatrixView<S> dbias, const Exec&);
 
-// The name of the matrix product in use: "oneDNN" or "Eigen".
-const char* multiply_backend();
-// The instruction set of the kernels that decode: "AVX-512", "AVX2" or "portable", the best that this processor has. The environment variable
+// The instruction set of the kernels: "AVX-512", "AVX2" or "portable", the best that this processor has. The environment variable
 // GLASSFORMER_SIMD (avx512, avx2, portable) asks for less; anything else in it throws std::invalid_argument.
 const char* kernel_name();
 

@@ -1,4 +1,4 @@
-// The innermost loops of decoding, compiled once for each instruction set and chosen when the program runs. Files that implement this
+// The innermost loops of matrix products and of decoding, compiled once for each instruction set and chosen when the program runs. Files that implement this
 // header are compiled with flags of their own, so they share no inline code with the rest: raw pointers here, no Eigen, no templates of
 // std. Legend: N rows of x (tokens), I inputs, O outputs (rows of W). Every output is summed in one order that depends on I alone: a token
 // gets the same bits alone and beside others.
@@ -36,6 +36,28 @@ struct QuantizedInput {
   ptrdiff_t n;
 };
 
+// c [m, n] (+)= alpha·a·b on operands that lie in cache; each element is summed from the first of k to the last.
+template <class S> struct Product {
+  ptrdiff_t m, n, k;  // n: whole vectors
+  const S* a;
+  ptrdiff_t a_row, a_col;  // a_ij = a[i·a_row + j·a_col]; one of them is 1
+  ptrdiff_t a_group;       // from one group of Tile::rows rows of a to the next; 0: they follow one another as rows do
+  const S* b;
+  ptrdiff_t b_row;
+  S alpha;
+  S* c;
+  ptrdiff_t c_row;
+  bool accumulate;
+};
+// What of c a product holds in registers: `rows` times two vectors. With two vectors of b and a number of a that must leave some free.
+struct Tile {
+  int rows, vector_bytes;
+};
+constexpr Tile kTileAvx512{12, 64}, kTileAvx2{6, 32}, kTilePortable{6, 16};  // 32, 16 and 16 registers
+void product_avx512(const Product<float>&), product_avx512(const Product<double>&);
+void product_avx2(const Product<float>&), product_avx2(const Product<double>&);
+void product_portable(const Product<float>&), product_portable(const Product<double>&);
+
 struct Kernels {
   const char* name;  // "AVX-512", "AVX2", "portable"
   // y = x·Wᵀ
@@ -49,6 +71,11 @@ struct Kernels {
   // y = x·Wᵀ in whole numbers within a block of 32, for q8_0 and q4_0. `scratch` holds integer_scratch(I) bytes, at a multiple of 64.
   ptrdiff_t (*integer_scratch)(ptrdiff_t inputs);
   void (*integer)(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y);
+  Tile tile;
+  void (*product_f32)(const Product<float>&);
+  void (*product_f64)(const Product<double>&);
+  void product(const Product<float>& p) const { product_f32(p); }
+  void product(const Product<double>& p) const { product_f64(p); }
 };
 
 extern const Kernels avx512, avx2, portable;  // what is not compiled in has a null name
