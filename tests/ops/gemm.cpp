@@ -80,6 +80,17 @@ TEST_CASE_TEMPLATE("gemm: every part of c has the bits that it has in the whole"
   }
 }
 
+TEST_CASE_TEMPLATE("kernels: a product of tiles has the same bits with AVX2 and with AVX-512", S, float, double) {
+  if (!kernels::can_run(kernels::avx512)) return MESSAGE("skipped: this processor has no AVX-512");
+  Dice dice(73);
+  const Index m = 29, n = 96, k = 50;
+  const Matrix<S> a = dice.matrix<S>(m, k), b = dice.matrix<S>(k, n), before = dice.matrix<S>(m, n);
+  Matrix<S> with_avx2 = before, with_avx512 = before;
+  kernels::avx2.product(kernels::Product<S>{m, n, k, a.data(), k, 1, 0, b.data(), n, S(0.3), with_avx2.data(), n, true});
+  kernels::avx512.product(kernels::Product<S>{m, n, k, a.data(), k, 1, 0, b.data(), n, S(0.3), with_avx512.data(), n, true});
+  CHECK(test::same_bits(with_avx2, with_avx512));
+}
+
 TEST_CASE_TEMPLATE("kernels: a product of tiles for every instruction set, rows and columns of a adjacent or in groups", S, float, double) {
   Dice dice(72);
   for (const kernels::Kernels* kernel : {&kernels::portable, &kernels::avx2, &kernels::avx512}) {
