@@ -27,12 +27,14 @@ struct Case {
         b(transpose_b ? dice.matrix<S>(s.n, s.k) : dice.matrix<S>(s.k, s.n)),
         c(dice.matrix<S>(s.m, s.n)),
         bias(dice.matrix<S>(1, s.n)),
-        gemm{transpose_a, transpose_b, s.m, s.n, s.k, alpha, a.data(), a.cols(), b.data(), b.cols(), beta, c.data(), c.cols(), with_bias ? bias.data() : nullptr} {
+        gemm{transpose_a, transpose_b, s.m,      s.n,  s.k,      alpha,    a.data(),
+             a.cols(),    b.data(),    b.cols(), beta, c.data(), c.cols(), with_bias ? bias.data() : nullptr} {
     Matrix<double> left = a.template cast<double>(), right = b.template cast<double>(), before = beta * c.template cast<double>();
     size = before.cwiseAbs();
     if (transpose_a) left = left.transpose().eval();
     if (transpose_b) right = right.transpose().eval();
-    if (with_bias) before.rowwise() += bias.row(0).template cast<double>(), size.rowwise() += bias.row(0).template cast<double>().cwiseAbs();
+    if (with_bias)
+      before.rowwise() += bias.row(0).template cast<double>(), size.rowwise() += bias.row(0).template cast<double>().cwiseAbs();
     exact = alpha * left * right + before;
     size += std::abs(alpha) * left.cwiseAbs() * right.cwiseAbs();
     if (beta == 0) c.setConstant(std::numeric_limits<S>::quiet_NaN());  // must not be read
@@ -81,7 +83,10 @@ TEST_CASE_TEMPLATE("gemm: every part of c has the bits that it has in the whole"
 }
 
 TEST_CASE_TEMPLATE("kernels: a product of tiles has the same bits with AVX2 and with AVX-512", S, float, double) {
-  if (!kernels::can_run(kernels::avx512)) return MESSAGE("skipped: this processor has no AVX-512");
+  if (!kernels::can_run(kernels::avx512)) {
+    MESSAGE("skipped: this processor has no AVX-512");
+    return;
+  }
   Dice dice(73);
   const Index m = 29, n = 96, k = 50;
   const Matrix<S> a = dice.matrix<S>(m, k), b = dice.matrix<S>(k, n), before = dice.matrix<S>(m, n);

@@ -179,7 +179,7 @@ struct LevelSteps {
 
 const Kernels avx2 = {"AVX2",        dense_rows<Avx2>,  q8_0_rows<Avx2>,       arranged_size<Avx2>,
                       arrange<Avx2>, nibble_rows<Avx2>, integer_scratch<Avx2>, integer_rows<Avx2>,
-                      kTileAvx2,        product_avx2,      product_avx2};
+                      kTileAvx2,     product_avx2,      product_avx2};
 
 }  // namespace glassformer::ops::kernels
 #else
