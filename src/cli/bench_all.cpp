@@ -56,11 +56,10 @@ void bench_text(bool quick, int threads, JsonLine& json) {
                tokens_a_mb = 1e6 * static_cast<double>(e.tokens) / static_cast<double>(e.bytes);
   const auto print = [&](const char* name, double mb_per_s, double limit, const char* limit_name, double merging) {
     const double ms = static_cast<double>(e.bytes) / 1e3 / mb_per_s;
-    std::vector<OperationTime> operations = {{"looking up", ms * (1 - merging), 1 - merging}};
-    if (merging > 0) operations.push_back({"merging", ms * merging, merging});
+    const std::vector<OperationTime> operations = {{"looking up", ms * (1 - merging), 1 - merging}, {"merging", ms * merging, merging}};
     print_output(row(name, mb_per_s * tokens_a_mb, fmt::format("{:.1f} MB/s", mb_per_s), mb_per_s / limit, limit_name, operations));
   };
-  print("tokenizer, words are new", e.cold_mb_per_s, e.warm_mb_per_s, "known words", e.share_of_merging());
+  print("tokenizer, words are new", e.cold_mb_per_s, e.warm_mb_per_s, "known words", std::max(0.0, e.share_of_merging()));  // below 0 where noise is more than merging
   print("tokenizer, words are known", e.warm_mb_per_s, reading, "reading memory", 0);
   JsonLine entry;
   add_results(entry, e);

@@ -5,6 +5,8 @@
 #include "cli/model_options.hpp"
 #include "cli/terminal.hpp"
 #include "glassformer/io/gguf.hpp"
+#include "glassformer/model/quantize.hpp"
+#include "glassformer/quantize/block.hpp"
 
 namespace glassformer::cli {
 namespace {
@@ -34,7 +36,8 @@ struct Subject {
   Decoder<float> model;
   std::string linear, embedding;  // formats, by their options
   Index in_f32 = 0;               // matrices that should be in few bits, but whose rows are no multiple of the block
-  bool rounded = false;           // the activations
+  bool rounded = false;           // the activations, of some product
+  bool rounded_in_blocks = false;  // of those of the blocks, not only of the head
   std::string name;               // "109,529,856 parameters in q8_0"
 };
 
@@ -45,16 +48,15 @@ Subject make_subject(const Options& o) {
   const bool quantized = types.linear || types.embedding;
   s.model = random_model(shape_of(o), quantized ? std::optional(types) : std::nullopt, o.exec());
   if (quantized)
-    require_usage(!s.model.quantized.empty(), "--type {}: expected a width that is a multiple of the format's block, found {}", s.linear,
-                  s.model.config.width);
-  for (const TensorInfo& info : s.model.arena.layout().tensors())
-    s.in_f32 += (info.kind == ParameterKind::hidden && types.linear) ||
-                (info.name != "pos_embed.weight" && info.kind == ParameterKind::embedding && types.embedding);
+    require_usage(!s.model.quantized.empty(), "--{}: expected a width that is a multiple of the format's block, found {}",
+                  types.linear ? fmt::format("type {}", s.linear) : fmt::format("embedding-type {}", s.embedding), s.model.config.width);
+  for (const TensorInfo& info : s.model.arena.layout().tensors()) s.in_f32 += wanted_type(info, types).has_value();
   s.rounded = rounds_activations(o, s.model, "this model");
+  s.rounded_in_blocks = s.rounded && types.linear && takes_int8_activations(*types.linear);
   s.name = fmt::format(
       "{} parameters in {}{}{}", grouped(decoder_parameters(s.model)), s.linear == s.embedding ? s.linear : quantize_types_name(types),
       s.in_f32 > 0 ? fmt::format(" (but {} of its matrices, whose rows are no multiple of the block, in f32)", s.in_f32) : "",
-      s.rounded ? ", activations in 8 bits" : "");
+      s.rounded_in_blocks ? ", activations in 8 bits" : s.rounded ? ", the head's activations in 8 bits" : "");
   return s;
 }
 
@@ -162,7 +164,7 @@ int bench_prefill_command(Arguments arguments) {
       "{}",
       subject.name, options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms, b.gflops_per_s,
       b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(),
-      subject.rounded ? ": of float's, though most products are in whole numbers, which have a higher one" : "", kernels_line()));
+      subject.rounded_in_blocks ? ": of float's, though most products are in whole numbers, which have a higher one" : "", kernels_line()));
   print_output(operations_table(b.operations));
   if (o.json()) {
     JsonLine json = json_of(o, subject);

@@ -15,7 +15,7 @@ void ArenaLayout::add(std::string name, Index rows, Index cols, ParameterKind ki
   constexpr Index kLimit = std::numeric_limits<Index>::max() / 64;
   require(rows <= kLimit / cols && size_ <= kLimit - rows * cols, "tensor {}: shape [{}, {}] is too large", name, rows, cols);
   TensorInfo info{std::move(name), rows, cols, kind, size_};
-  size_ += (info.size() + 15) / 16 * 16;
+  size_ = info.end();
   count_ += info.size();
   tensors_.push_back(std::move(info));
 }

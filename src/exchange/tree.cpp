@@ -73,7 +73,7 @@ Leaves SharedTree::share(int rank) const {
 
 template <class S>
 void add_to(std::span<S> sum, std::span<const S> term, int threads) {
-  const Timed timed(Operation::exchange);
+  const Timed timed(Operation::optimizer);  // of micro-batches: no exchange
   require(sum.size() == term.size(), "a sum of {} numbers and a term of {}", sum.size(), term.size());
   parallel_blocks(threads, static_cast<Index>(sum.size()), Index{1} << 16, [&](Index begin, Index end) {
     S* __restrict s = sum.data();

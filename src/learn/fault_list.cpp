@@ -125,7 +125,7 @@ std::vector<Fault> position_and_cache_faults() {
        "alone is right. "
        "Converters permute the rows of q and k for this.",
        "src/position/position.cpp",
-       "S* b = a + half;",
+       "S* __restrict b = a + half;",
        "tests/position/position.cpp",
        "RoPE by hand: half-split pairs turn by place·θ",
        {"pairs", "interleav", "half-split", "half split", "neighbours"}},

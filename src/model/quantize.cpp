@@ -4,9 +4,13 @@
 
 namespace glassformer {
 
-std::optional<QuantizedType> quantized_type(const TensorInfo& info, const QuantizeTypes& types) {
+std::optional<QuantizedType> wanted_type(const TensorInfo& info, const QuantizeTypes& types) {
   if (info.kind == ParameterKind::vector || info.name == "pos_embed.weight") return std::nullopt;
-  const std::optional<QuantizedType> type = info.kind == ParameterKind::embedding ? types.embedding : types.linear;
+  return info.kind == ParameterKind::embedding ? types.embedding : types.linear;
+}
+
+std::optional<QuantizedType> quantized_type(const TensorInfo& info, const QuantizeTypes& types) {
+  const std::optional<QuantizedType> type = wanted_type(info, types);
   if (!type || info.cols % block_length(*type) != 0) return std::nullopt;
   return type;
 }

@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "ops/counting.hpp"
-#include "ops/kernels/kernels.hpp"
+#include "ops/gemm.hpp"
+#include "ops/lanes.hpp"
 
 namespace glassformer::ops {
 namespace {
@@ -18,18 +19,6 @@ constexpr Index kQueries = 48;  // a multiple of the 6 or 12 rows that a product
 constexpr Index kKeys = 64;
 template <class S> constexpr Index kTileLanes = 64 / static_cast<Index>(sizeof(S));  // rows are padded to the longest vectors
 Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
-// What this file is compiled for: longer vectors would be taken apart in memory.
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-template <class S> struct Vectors {
-  typedef S Type __attribute__((vector_size(kVectorBytes)));
-  static constexpr Index kLanes = kVectorBytes / static_cast<Index>(sizeof(S));
-};
 template <class S> constexpr S kMinusInfinity = -std::numeric_limits<S>::infinity();
 template <class S> using RowMap = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor>>;
 
@@ -56,7 +45,7 @@ template <class S> Scratch<S>& thread_scratch() {
 template <class S>
 void counted_product(Index m, Index n, Index k, const S* a, Index a_row, Index a_col, const S* b, Index ldb, S* c, Index ldc, bool accumulate) {
   count_attention(m * n * k);
-  kernels::chosen().product({m, n, k, a, a_row, a_col, 0, b, ldb, S(1), c, ldc, accumulate});
+  tile_product(kernels::Product<S>{m, n, k, a, a_row, a_col, 0, b, ldb, S(1), c, ldc, accumulate});
 }
 
 // rows [n, Dp] ← factor·head of a strided tensor, padding zero
@@ -153,8 +142,7 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
           RowMap<S>(z + i * Dp, Dp) *= shrink;
           max[i] = now;
         }
-        row = (row - now).exp();
-        sum[i] += row.sum();
+        sum[i] += exponentials(row.data(), columns, now);
       }
       drop(shape, sequence, head, query, n, key, columns, U, p, kKeys);
       counted_product<S>(n, Dp, std::min(columns, U - key), p, kKeys, 1, v + key * Dp, Dp, z, Dp, true);  // z += p·v
@@ -168,20 +156,10 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
   }
 }
 
-// Σ of a vector's lanes, by halves.
-template <class S> S lanes_sum(const typename Vectors<S>::Type& v) {
-  S lane[Vectors<S>::kLanes];
-  std::memcpy(lane, &v, sizeof v);
-  for (Index half = Vectors<S>::kLanes / 2; half > 0; half /= 2) {
-    for (Index l = 0; l < half; ++l) lane[l] += lane[l + half];
-  }
-  return lane[0];
-}
-
 // scores[j] = scale·q·k_j for R keys, `stride` apart; q [D]
 template <class S, int R> void key_dots(const S* q, Index D, const S* k, Index stride, S scale, S* scores) {
-  using Vec = typename Vectors<S>::Type;
-  constexpr Index L = Vectors<S>::kLanes;
+  using Vec = Lanes<S>;
+  constexpr Index L = kLanes<S>;
   Vec sum[R] = {};
   Index d = 0;
   for (; d + L <= D; d += L) {
@@ -198,8 +176,8 @@ template <class S, int R> void key_dots(const S* q, Index D, const S* k, Index s
 
 // z [V·L] = Σ_j p_j·v_j, in registers; v_j [≥ V·L], `stride` apart
 template <class S, int V> void weighted_rows(const S* p, Index n, const S* v, Index stride, S* z) {
-  using Vec = typename Vectors<S>::Type;
-  constexpr Index L = Vectors<S>::kLanes;
+  using Vec = Lanes<S>;
+  constexpr Index L = kLanes<S>;
   Vec sum[V] = {};
   for (Index j = 0; j < n; ++j) {
     for (int u = 0; u < V; ++u) {
@@ -211,7 +189,7 @@ template <class S, int V> void weighted_rows(const S* p, Index n, const S* v, In
   std::memcpy(z, sum, sizeof sum);
 }
 
-// A head so narrow that a vector is wider (stories260K): the same of one key and of all values.
+// A head of eight numbers (stories260K), for which the loops above are too long: the same of one key and of all values.
 constexpr int kNarrow = 8;
 template <class S> using Narrow = Eigen::Matrix<S, 1, kNarrow>;
 template <class S> S narrow_dot(const S* q, const S* k) { return Eigen::Map<const Narrow<S>>(q).dot(Eigen::Map<const Narrow<S>>(k)); }
@@ -223,7 +201,7 @@ template <class S> void narrow_rows(const S* p, Index n, const S* v, Index strid
 
 // Decoding: one query against keys as they lie in the cache, nothing packed. Its bits do not depend on the queries beside it.
 template <class S> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head, Index query) {
-  constexpr Index L = Vectors<S>::kLanes;
+  constexpr Index L = kLanes<S>;
   const Index place = s.keys - s.queries + query, U = place + 1, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
   const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0, n = U - begin;
   auto& scratch = thread_scratch<S>();
@@ -238,8 +216,7 @@ template <class S> void forward_one_query(const AttentionShape& shape, const Att
   for (j = 0; slope != S(0) && j < n; ++j) p(j) -= slope * static_cast<S>(n - 1 - j);
   const S max = p.maxCoeff();
   count_attention(2 * n * D), count_pairs(p.data(), 1, n, U);
-  p = (p - max).exp();
-  const S sum = p.sum();
+  const S sum = exponentials(p.data(), n, max);
   drop(shape, sequence, head, query, 1, begin, n, s.keys, p.data(), U);
   S* z = scratch.take(D);
   const S* v = s.v.at(begin, kv);
@@ -293,7 +270,7 @@ void backward_kv_head(const AttentionShape& shape, const AttentionSequence<S>& s
         drop(shape, sequence, head, query, n, key, columns, U, dp, kKeys);  // forward was: z = drop(P)·v
         for (Index i = 0; i < n; ++i) {
           RowMap<S> row(p + i * kKeys, columns), drow(dp + i * kKeys, columns);
-          row = (row - s.logsumexp[head * T + query + i]).exp();
+          exponentials(row.data(), columns, s.logsumexp[head * T + query + i]);
           drow = row * (drow - delta[i]);
         }
         counted_product<S>(n, Dp, seen, dp, kKeys, 1, k + key * Dp, Dp, dq, Dp, !first);

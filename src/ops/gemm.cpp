@@ -1,6 +1,6 @@
 // b is cut into blocks of kInner × kColumns and copied, so that the innermost loop reads it from the first to the last number; a is read where it lies, unless
-// transposed: then it is copied, too, kRows × kInner at a time. What a loop touches fits into a cache: two vectors wide and kInner long, b lies in the first
-// level; a's block in the second; b's block in the third.
+// transposed: then it is copied, too, kRows × kInner at a time. What a loop touches fits into a cache: a strip of b, two vectors wide and kInner long, into the first
+// level (the second, where a vector has 64 bytes); a's block into the second; b's block into the third.
 #include "ops/gemm.hpp"
 
 #include <algorithm>
@@ -71,11 +71,11 @@ template <class S> void copy_columns(const S* b, Index ldb, Index k, Index n, In
   of_width(strip, [&](auto width) {
     for (Index j = 0; j < n; j += width, strips += k * width) {
       for (Index x = 0; x < width; x += 4) {
-        const S* from = b + (j + x) * ldb;
         const Index here = std::clamp<Index>(n - j - x, 0, 4);
+        const S* from = here > 0 ? b + (j + x) * ldb : nullptr;
         Index i = 0;
         for (; here == 4 && i + 4 <= k; i += 4) {
-          for (Index t = 4; i % 16 == 0 && t < 8; ++t) __builtin_prefetch(from + t * ldb + i);  // the next four rows
+          for (Index t = 4; i % 16 == 0 && t < 8 && j + x + t < n; ++t) __builtin_prefetch(from + t * ldb + i);  // the next four rows
           transpose4(from + i, ldb, strips + i * width + x, width);
         }
         for (; i < k; ++i) {
@@ -95,8 +95,8 @@ template <class S> void scale(const Gemm<S>& g) {
 }  // namespace
 
 template <class S> void gemm(const Gemm<S>& g) {
-  const kernels::Kernels& kernel = kernels::chosen();
-  const Index lanes = kernel.tile.vector_bytes / static_cast<Index>(sizeof(S)), width = 2 * lanes, group = kernel.tile.rows;
+  const kernels::ProductTile tile = kernels::chosen().tile;
+  const Index lanes = tile.vector_bytes / static_cast<Index>(sizeof(S)), width = 2 * lanes, group = tile.rows;
   Copies<S>& copy = copies<S>();
   if (g.beta != S(0) && g.beta != S(1)) scale(g);
   for (Index column = 0; column < g.n; column += kColumns) {
@@ -104,14 +104,16 @@ template <class S> void gemm(const Gemm<S>& g) {
     Index inner = 0;
     do {  // once also where there are no terms: c is then nothing, or beta·c
       const Index k = std::min(kInner, g.k - inner);
-      if (g.transpose_b) {
+      if (k == 0) {  // nothing to copy
+      } else if (g.transpose_b) {
         copy_columns(g.b + column * g.ldb + inner, g.ldb, k, n, width, copy.b.data());
       } else {
         copy_rows(g.b + inner * g.ldb + column, g.ldb, k, n, width, copy.b.data());
       }
       for (Index row = 0; row < g.m; row += kRows) {
         kernels::Product<S> p{.m = std::min(kRows, g.m - row), .k = k, .b_row = width, .alpha = g.alpha, .accumulate = inner > 0 || g.beta != S(0)};
-        if (g.transpose_a) {  // [m/group][k][group]
+        if (k == 0) {  // nothing to read
+        } else if (g.transpose_a) {  // [m/group][k][group]
           copy_rows(g.a + inner * g.lda + row, g.lda, k, p.m, group, copy.a.data());
           p.a = copy.a.data(), p.a_row = 1, p.a_col = group, p.a_group = group * k;
         } else {
@@ -122,14 +124,13 @@ template <class S> void gemm(const Gemm<S>& g) {
           const Index w = std::min(width, n - j);
           p.b = copy.b.data() + j * k, p.n = (w + lanes - 1) / lanes * lanes, p.c = c, p.c_row = g.ldc;
           if (w == p.n) {
-            kernel.product(p);
-          } else {  // c has no room for whole vectors
-            kernels::Product<S> beside = p;
-            beside.c = copy.edge.data(), beside.c_row = width, beside.accumulate = false;
-            kernel.product(beside);
-            for (Index i = 0; i < p.m; ++i) {
-              for (Index x = 0; x < w; ++x) c[i * g.ldc + x] = copy.edge[i * width + x] + (p.accumulate ? c[i * g.ldc + x] : S(0));
-            }
+            tile_product(p);
+          } else {  // c has no room for whole vectors: in a copy
+            S* edge = copy.edge.data();
+            p.c = edge, p.c_row = width;
+            for (Index i = 0; p.accumulate && i < p.m; ++i) std::copy_n(c + i * g.ldc, w, edge + i * width);
+            tile_product(p);
+            for (Index i = 0; i < p.m; ++i) std::copy_n(edge + i * width, w, c + i * g.ldc);
           }
           if (g.bias && inner + k == g.k) {
             for (Index i = 0; i < p.m; ++i) {

@@ -2,6 +2,7 @@
 // anywhere into parts.
 #pragma once
 #include "glassformer/core/matrix.hpp"
+#include "ops/kernels/kernels.hpp"
 
 namespace glassformer::ops {
 
@@ -20,5 +21,9 @@ template <class S> struct Gemm {
   const S* bias = nullptr;  // [n], added to every row; or none
 };
 template <class S> void gemm(const Gemm<S>&);
+
+// Its innermost loops, by the kernels of this processor, for operands that lie in cache.
+inline void tile_product(const kernels::Product<float>& p) { kernels::chosen().product_f32(p); }
+inline void tile_product(const kernels::Product<double>& p) { kernels::chosen().product_f64(p); }
 
 }  // namespace glassformer::ops

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "glassformer/core/matrix.hpp"
@@ -79,10 +80,10 @@ template <class S> Lanes<S> only(AllLanes<S>, Lanes<S> v) { return v; }
 template <class S> Lanes<S> only(Index n, Lanes<S> v) { return load(reinterpret_cast<const S*>(&v), n); }
 
 // eˣ. In float by eˣ = 2ⁿ·eʳ with n = round(x/ln 2), |r| ≤ ln 2/2, and a polynomial of degree 7 for eʳ (Cephes' expf): within 1.1 units in the last
-// place from −87 to 88 (measured). Below, where float has no normal number for it, it is 0; above it stays at e⁸⁸; NaN stays NaN.
+// place from −87 to 88 (measured). Below, where float has no normal number for it, it is 0; where it is more than the largest float, infinity; NaN stays NaN.
 inline Lanes<float> exp(Lanes<float> x) {
   typedef std::uint32_t Bits __attribute__((vector_size(kRegisterBytes)));
-  constexpr float kLeast = -87, kMost = 88, kRound = 12582912;  // 1.5·2²³: adding it rounds to a whole number, which then fills the low bits
+  constexpr float kLeast = -87, kMost = 88.7228F, kRound = 12582912;  // 1.5·2²³: adding it rounds to a whole number, which then fills the low bits
   constexpr float kLog2E = 1.44269504F, kLn2High = 0.693359375F, kLn2Low = -2.12194440e-4F;
   const Lanes<float> bounded = x > kMost ? Lanes<float>{} + kMost : x;
   const Lanes<float> shifted = bounded * kLog2E + kRound, n = shifted - kRound;
@@ -98,11 +99,22 @@ inline Lanes<float> exp(Lanes<float> x) {
   std::memcpy(&bits, &p, sizeof bits);
   bits += power << 23;  // the exponent of p grows by n
   std::memcpy(&p, &bits, sizeof p);
+  p = x > kMost ? Lanes<float>{} + std::numeric_limits<float>::infinity() : p;
+  p = x != x ? x : p;
   return x < kLeast ? Lanes<float>{} : p;
 }
 inline Lanes<double> exp(Lanes<double> x) {
   for (Index l = 0; l < kLanes<double>; ++l) x[l] = std::exp(x[l]);  // double is for checks
   return x;
+}
+
+// row ← exp(row − shift), and its sum. −∞ becomes 0 (Eigen's exp leaves 4e-309 of it, or 4e-39 in float).
+template <class S> S exponentials(S* row, Index length, S shift) {
+  return row_sum<S>(length, [&](Index i, auto n) {
+    const Lanes<S> e = only<S>(n, exp(load(row + i, n) - shift));
+    store<S>(row + i, n, e);
+    return e;
+  });
 }
 
 }  // namespace glassformer::ops

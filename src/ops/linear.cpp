@@ -13,21 +13,21 @@ namespace glassformer::ops {
 namespace {
 
 constexpr Index kSmallProduct = 64 * 64 * 64;  // not worth a second thread
-constexpr Index kBlockUnit = 32;               // block edges fall on the vectors of the kernels
+constexpr Index kColumnUnit = 32, kRowUnit = 48;  // block edges fall on the tiles of the kernels
 
 // Two blocks a thread: each copies an operand for itself, so more would cost more than a thread that comes late. No other loop may be cut by the
 // number of threads; here an element of c has the same bits in any block (gemm.hpp).
-Index block_length(Index length, int threads) {
+Index block_length(Index length, Index unit, int threads) {
   const Index blocks = 2 * threads;
-  return std::max((length + blocks * kBlockUnit - 1) / (blocks * kBlockUnit), Index{1}) * kBlockUnit;
+  return std::max((length + blocks * unit - 1) / (blocks * unit), Index{1}) * unit;
 }
 
 // Cuts c by columns, so that each block copies its own part of b; by rows where columns are few, or where a is copied, too, and longer.
 template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
-  if (exec.threads == 1 || g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g);
-  const bool by_rows = g.m >= g.n && (g.transpose_a || g.n < 2 * kBlockUnit);
-  const Index length = by_rows ? g.m : g.n;
-  parallel_blocks(exec.threads, length, block_length(length, exec.threads), [&](Index begin, Index end) {
+  if (exec.threads <= 1 || g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g);
+  const bool by_rows = g.m >= g.n && (g.transpose_a || g.n < 2 * exec.threads * kColumnUnit);
+  const Index length = by_rows ? g.m : g.n, unit = by_rows ? kRowUnit : kColumnUnit;
+  parallel_blocks(exec.threads, length, block_length(length, unit, exec.threads), [&](Index begin, Index end) {
     Gemm<S> part = g;
     if (by_rows) {
       part.m = end - begin;

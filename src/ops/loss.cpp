@@ -8,6 +8,7 @@
 #include "glassformer/core/profile.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/reference/loss.hpp"
+#include "ops/lanes.hpp"
 
 namespace glassformer::ops {
 namespace {
@@ -23,8 +24,8 @@ template <class S> void softmax_forward(ConstMatrixRef<S> x, MatrixRef<S> y, con
   parallel_blocks(exec.threads, x.rows(), kRows, [&](Index begin, Index end) {
     for (Index n = begin; n < end; ++n) {
       auto out = y.row(n).array();
-      out = (x.row(n).array() - x.row(n).maxCoeff()).exp();
-      out *= S(1) / out.sum();
+      out = x.row(n).array();
+      out *= S(1) / exponentials(y.row(n).data(), y.cols(), x.row(n).maxCoeff());
     }
   });
 }
@@ -64,13 +65,13 @@ Index cross_entropy(MatrixRef<S> logits, std::span<const Token> targets, std::sp
       const S max = row.maxCoeff(), at_target = row(target);
       correct += at_target == max;
       if (gradient) {
-        row = (row - max).exp();
-        const S sum = row.sum();
+        const S sum = exponentials(logits.row(n).data(), logits.cols(), max);
         loss = std::log(static_cast<double>(sum)) + static_cast<double>(max) - static_cast<double>(at_target);
         row *= scale / sum;
         row(target) -= scale;
       } else {
-        loss = std::log(static_cast<double>((row - max).exp().sum())) + static_cast<double>(max) - static_cast<double>(at_target);
+        const S sum = row_sum<S>(logits.cols(), [&](Index i, auto m) { return only<S>(m, exp(load(logits.row(n).data() + i, m) - max)); });
+        loss = std::log(static_cast<double>(sum)) + static_cast<double>(max) - static_cast<double>(at_target);
       }
     }
   });

@@ -71,7 +71,7 @@ std::vector<ops::AdamwStretch> adamw_stretches(const TrainOptions& options, cons
     if (by_muon(options, t)) continue;
     const bool joins = !stretches.empty() && stretches.back().decays == t.decay() && stretches.back().end == t.offset;
     if (!joins) stretches.push_back({t.offset, t.offset, t.decay()});
-    stretches.back().end = t.offset + (t.size() + 15) / 16 * 16;  // with its padding, which stays zero
+    stretches.back().end = t.end();
   }
   return stretches;
 }

@@ -5,6 +5,7 @@
 # round of messages) given (10 30 unless any is).
 # BUILD: the build directory, with glassformer and tests/test_exchange (build/release). Needs MPI.
 set -eu
+[ $(($# % 2)) -eq 0 ] || { echo "scaling.sh: expected pairs of GBIT and LATENCY_US, found $# arguments" >&2; exit 2; }
 cd "$(dirname "$0")/../.."
 build=$(cd "${BUILD:-build/release}" && pwd)
 small="--layers 6 --heads 6 --width 384 --context 256 --batch 4"

@@ -47,7 +47,12 @@ for command in decode prefill; do
     says '"activations":"exact"' out
     plain "8 bits"
   done
-  for type in "q8_0" "q4_0" "nf4 --embedding-type q8_0"; do
+  works bench $command $small --hidden 64 --type nf4 --embedding-type q8_0 --activations int8
+  plain "^note"
+  says '"activations":"int8"' out
+  says ", the head's activations in 8 bits, " out
+  plain "of float's"
+  for type in q8_0 q4_0; do
     works bench $command $small --hidden 64 --type $type --activations int8
     plain "^note"
     says '"activations":"int8"' out

@@ -112,6 +112,16 @@ TEST_CASE("activations in float: each value near the formula in double, far out 
     CHECK(worst < 5e-7);
     CHECK(worst_slope < 3e-6);
     CHECK((y.allFinite() && slope.allFinite()));
+
+    const Matrix<float> far{{-1e13F, -1e10F, -3e4F, -150, 150, 1e10F, std::numeric_limits<float>::quiet_NaN()}};  // the factor is 0 or 1 there
+    Matrix<float> far_y(1, 7), far_slope(1, 7);
+    ops::activation_forward<float>(kind, far, far_y, Exec{});
+    ops::activation_backward<float>(kind, far, Matrix<float>::Ones(1, 7), far_slope, Exec{});
+    for (Index i = 0; i < 6; ++i) {
+      CHECK(far_y(0, i) == (far(0, i) > 0 ? far(0, i) : 0));
+      CHECK(far_slope(0, i) == (far(0, i) > 0 ? 1 : 0));
+    }
+    CHECK((std::isnan(far_y(0, 6)) && std::isnan(far_slope(0, 6))));
   }
 }
 

@@ -8,7 +8,8 @@
 
 namespace glassformer {
 
-// Fused multiply-adds in registers on all threads at once, in GFLOP/s (two operations each): the most that any kernel could reach.
+// Fused multiply-adds in registers on all threads at once, in GFLOP/s (two operations each), in the widest vectors that the library is
+// compiled for: the most that any kernel could reach, unless it was chosen at run time from a wider set (GLASSFORMER_NATIVE=OFF).
 double fma_peak_gflops(int threads, double seconds = 0.2);
 
 // The three matrix products of a linear layer with `rows` tokens, `columns` outputs and `inner` inputs.

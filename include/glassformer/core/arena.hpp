@@ -25,6 +25,7 @@ struct TensorInfo {
   Index offset = 0;  // in scalars from the arena's start; a multiple of 16, so every tensor is aligned to 64 bytes
   bool decay() const { return kind != ParameterKind::vector; }
   Index size() const { return rows * cols; }
+  Index end() const { return offset + (size() + 15) / 16 * 16; }  // with its padding, which stays zero: where the next one begins
 };
 
 class ArenaLayout {

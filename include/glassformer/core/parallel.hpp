@@ -25,7 +25,7 @@ struct Exec {
 int available_threads();
 
 // Calls f(0) … f(tasks-1), each once, on `threads` threads. Work must be cut into tasks by shape alone, never by the number of
-// threads: that is what makes results the same for any number of them. An exception from a task is thrown after the loop.
+// threads: that is what makes results the same for any number of them (a matrix product may be cut anywhere: ops.md). An exception from a task is thrown after the loop.
 template <class F> void parallel_for(int threads, Index tasks, F&& f);
 
 // As parallel_for over [0, n) in blocks of `block`: f(begin, end).

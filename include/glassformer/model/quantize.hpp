@@ -15,7 +15,8 @@ struct QuantizeTypes {  // none: these stay in floating point
   bool operator==(const QuantizeTypes&) const = default;
 };
 std::string quantize_types_name(const QuantizeTypes&);  // "nf4, embeddings q8_0"
-// The type for one tensor of decoder_layout; none: it stays in floating point.
+// The type meant for one tensor of decoder_layout; and the one that it gets, none where its rows are no multiple of the block.
+std::optional<QuantizedType> wanted_type(const TensorInfo&, const QuantizeTypes&);
 std::optional<QuantizedType> quantized_type(const TensorInfo&, const QuantizeTypes&);
 
 // The types that a model is quantized with; none: it is in floating point. Throws std::invalid_argument for a mixture that is no QuantizeTypes'.

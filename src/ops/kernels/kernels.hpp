@@ -41,7 +41,7 @@ template <class S> struct Product {
   ptrdiff_t m, n, k;  // n: whole vectors
   const S* a;
   ptrdiff_t a_row, a_col;  // a_ij = a[i·a_row + j·a_col]; one of them is 1
-  ptrdiff_t a_group;       // from one group of Tile::rows rows of a to the next; 0: they follow one another as rows do
+  ptrdiff_t a_group;       // from one group of ProductTile::rows rows of a to the next; 0: they follow one another as rows do
   const S* b;
   ptrdiff_t b_row;
   S alpha;
@@ -50,10 +50,10 @@ template <class S> struct Product {
   bool accumulate;
 };
 // What of c a product holds in registers: `rows` times two vectors. With two vectors of b and a number of a that must leave some free.
-struct Tile {
+struct ProductTile {
   int rows, vector_bytes;
 };
-constexpr Tile kTileAvx512{12, 64}, kTileAvx2{6, 32}, kTilePortable{6, 16};  // 32, 16 and 16 registers
+constexpr ProductTile kTileAvx512{12, 64}, kTileAvx2{6, 32}, kTilePortable{6, 16};  // 32, 16 and 16 registers
 void product_avx512(const Product<float>&), product_avx512(const Product<double>&);
 void product_avx2(const Product<float>&), product_avx2(const Product<double>&);
 void product_portable(const Product<float>&), product_portable(const Product<double>&);
@@ -71,11 +71,9 @@ struct Kernels {
   // y = x·Wᵀ in whole numbers within a block of 32, for q8_0 and q4_0. `scratch` holds integer_scratch(I) bytes, at a multiple of 64.
   ptrdiff_t (*integer_scratch)(ptrdiff_t inputs);
   void (*integer)(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y);
-  Tile tile;
+  ProductTile tile;
   void (*product_f32)(const Product<float>&);
   void (*product_f64)(const Product<double>&);
-  void product(const Product<float>& p) const { product_f32(p); }
-  void product(const Product<double>& p) const { product_f64(p); }
 };
 
 extern const Kernels avx512, avx2, portable;  // what is not compiled in has a null name

@@ -55,7 +55,7 @@ inline void columns_by(ptrdiff_t& j, const Product<S>& p) {
   }
 }
 
-template <Tile tile, class S>
+template <ProductTile tile, class S>
 void product(const Product<S>& p) {
   constexpr int L = tile.vector_bytes / static_cast<int>(sizeof(S));
   ptrdiff_t j = 0;

@@ -13,7 +13,10 @@ template <class S>
 void softmax_forward(ConstMatrixRef<S> x, MatrixRef<S> y) {
   for (Index n = 0; n < x.rows(); ++n) {
     const S largest = x.row(n).maxCoeff();
-    y.row(n) = (x.row(n).array() - largest).exp();
+    y.row(n) = (x.row(n).array() - largest).unaryExpr([](const S& a) -> S {
+      using std::exp;
+      return exp(a);  // 0 for −∞, of which Eigen's exp of a row leaves 4e-309
+    });
     const S sum = y.row(n).sum();
     y.row(n) /= sum;
   }
