@@ -27,7 +27,7 @@ constexpr Index kVocabulary = 1024;
 Options declare() {
   Options o("demo", "The whole story in about two minutes: a corpus, a tokenizer, a decoder, its text, the KV cache, an adapter.");
   o.path("out", "DIR", "where the corpus, the models and the adapter are left (default glassformer-demo)");
-  o.integer("steps", 1100, 10, "steps of training");
+  o.integer("steps", 1400, 10, "steps of training");
   o.integer("lora-steps", 450, 10, "steps of adapting");
   o.common(kSeed | kThreads | kJson);
   o.example("glassformer demo");
