@@ -17,7 +17,7 @@ struct Recipe {
 constexpr Recipe kRecipes[] = {
     /* nanoGPT for a CPU */ {"nano", 2000, 12, 1, 100, 1e-3, 1e-4, 0.99, 3e-3},
     /* the same */          {"nano-llama", 2000, 12, 1, 100, 1e-3, 1e-4, 0.99, 3e-3},
-    /* the demonstration */ {"stories", 1100, 16, 1, 50, 3e-3, 3e-4, 0.99, 3e-3},
+    /* the demonstration */ {"stories", 1400, 16, 1, 50, 3e-3, 3e-4, 0.99, 3e-3},
     /* nanoGPT for a GPU */ {"shakespeare", 5000, 64, 1, 100, 1e-3, 1e-4, 0.99, 3e-3},
     /* GPT-2, 124M */       {"gpt2", 100000, 12, 40, 700, 6e-4, 6e-5, 0.95, 6e-4},
 };

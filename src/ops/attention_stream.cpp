@@ -18,7 +18,6 @@ namespace {
 constexpr Index kQueries = 48;  // a multiple of the 6 or 12 rows that a product holds in registers
 constexpr Index kKeys = 64;
 template <class S> constexpr Index kTileLanes = 64 / static_cast<Index>(sizeof(S));  // rows are padded to the longest vectors
-Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 template <class S> constexpr S kMinusInfinity = -std::numeric_limits<S>::infinity();
 template <class S> using RowMap = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor>>;
 

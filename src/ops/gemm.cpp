@@ -122,7 +122,7 @@ template <class S> void gemm(const Gemm<S>& g) {
         for (Index j = 0; j < n; j += width) {
           S* c = g.c + row * g.ldc + column + j;
           const Index w = std::min(width, n - j);
-          p.b = copy.b.data() + j * k, p.n = (w + lanes - 1) / lanes * lanes, p.c = c, p.c_row = g.ldc;
+          p.b = copy.b.data() + j * k, p.n = round_up(w, lanes), p.c = c, p.c_row = g.ldc;
           if (w == p.n) {
             tile_product(p);
           } else {  // c has no room for whole vectors: in a copy

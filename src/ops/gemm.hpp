@@ -6,6 +6,8 @@
 
 namespace glassformer::ops {
 
+inline Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
+
 // c = alpha·op(a)·op(b) + beta·c + bias for row-major matrices; op transposes where asked. c [m, n], inner length k, leading dimensions in scalars.
 template <class S> struct Gemm {
   bool transpose_a = false, transpose_b = false;

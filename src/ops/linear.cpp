@@ -19,7 +19,7 @@ constexpr Index kColumnUnit = 32, kRowUnit = 48;  // block edges fall on the til
 // number of threads; here an element of c has the same bits in any block (gemm.hpp).
 Index block_length(Index length, Index unit, int threads) {
   const Index blocks = 2 * threads;
-  return std::max((length + blocks * unit - 1) / (blocks * unit), Index{1}) * unit;
+  return std::max(round_up(length, blocks * unit) / blocks, unit);
 }
 
 // Cuts c by columns, so that each block copies its own part of b; by rows where columns are few, or where a is copied, too, and longer.

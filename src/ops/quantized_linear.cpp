@@ -16,7 +16,6 @@ constexpr Index kTileNumbers = 65536;
 constexpr Index kUnit = 16;  // tile edges fall on the vector width of the kernels
 constexpr Index kTasks = 8;  // enough for the threads of a laptop
 
-Index round_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 // Rows of a tile that is `width` wide.
 Index tile_rows(Index width) { return std::max(kUnit, kTileNumbers / std::max<Index>(width, 1) / kUnit * kUnit); }
 
