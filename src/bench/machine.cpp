@@ -4,20 +4,14 @@
 #include <vector>
 
 #include "bench/timing.hpp"
+#include "glassformer/core/register.hpp"
 #include "glassformer/core/require.hpp"
 #include "glassformer/ops/linear.hpp"
 
 namespace glassformer {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-typedef float Lanes __attribute__((vector_size(kVectorBytes)));
+typedef float Lanes __attribute__((vector_size(kRegisterBytes)));
 
 // Enough independent chains to fill two multiply-add units of four cycles' latency.
 constexpr int kChains = 12;
@@ -34,7 +28,7 @@ float multiply_adds(Index iterations, float x) {
 }
 
 constexpr int kLoads = 8;  // independent sums
-constexpr Index kStripe = kLoads * kVectorBytes;
+constexpr Index kStripe = kLoads * Index{kRegisterBytes};
 
 float read_all(const std::byte* data, Index stripes) {
   Lanes sum[kLoads] = {};
@@ -50,7 +44,7 @@ float read_all(const std::byte* data, Index stripes) {
 
 double fma_peak_gflops(int threads, double seconds) {
   constexpr Index kIterations = 1 << 16;
-  constexpr double kFlops = 2.0 * (kVectorBytes / 4) * kChains * kIterations;
+  constexpr double kFlops = 2.0 * (kRegisterBytes / sizeof(float)) * kChains * kIterations;
   std::vector<double> done(static_cast<std::size_t>(threads)), took(done.size());
   std::vector<float> keep(done.size());
   parallel_for(threads, threads, [&](Index t) {

@@ -7,16 +7,9 @@
 #include <type_traits>
 
 #include "glassformer/core/matrix.hpp"
+#include "glassformer/core/register.hpp"
 
 namespace glassformer::ops {
-
-#if defined(__AVX512F__)
-inline constexpr std::size_t kRegisterBytes = 64;
-#elif defined(__AVX__)
-inline constexpr std::size_t kRegisterBytes = 32;
-#else
-inline constexpr std::size_t kRegisterBytes = 16;
-#endif
 
 namespace detail {
 template <class S> struct LanesOf {
