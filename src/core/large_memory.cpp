@@ -1,12 +1,15 @@
 #include "glassformer/core/large_memory.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <vector>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+
+#include "core/large_allocations.hpp"
 
 namespace glassformer {
 namespace {
@@ -76,9 +79,14 @@ constexpr bool kShare = true;
 #endif
 bool shares(std::size_t bytes) { return kShare && bytes >= kSmall && bytes < kRegion / 2; }
 
+std::atomic<std::uint64_t> allocations = 0;
+
 }  // namespace
 
+std::uint64_t large_allocations() { return allocations; }
+
 void* allocate_large(std::size_t bytes) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
   if (bytes >= kRegion / 2) return huge_pages(bytes);
   if (shares(bytes)) return regions().take(round_up(bytes, 64));
   void* block = std::aligned_alloc(64, round_up(std::max<std::size_t>(bytes, 1), 64));

@@ -66,21 +66,22 @@ template <class S> MatrixView<S> scaled_b(const LoraView<S>& lora, Workspace& wo
   return scaled;
 }
 
-// ‖w_o‖² of rows [begin, begin + count), summed in double; Eigen's order here does not depend on the memory's alignment, so row_norms and
-// dora_refresh agree to the bit.
-template <class S> Vector<S> row_squares(const ops::Weight<S>& weight, Index begin, Index count, const Exec& exec) {
-  const ops::Weight<S> part = weight.part(begin, count);
-  Vector<S> squares(count);
-  parallel_blocks(exec.threads, count, kRows, [&](Index first, Index last) {
-    Matrix<S> tile;
+// ‖w_o‖² of rows [begin, begin + squares.size()), summed in double; Eigen's order here does not depend on the memory's alignment, so row_norms
+// and dora_refresh agree to the bit.
+template <class S> void row_squares(const ops::Weight<S>& weight, Index begin, Vector<S>& squares, const Exec& exec) {
+  const ops::Weight<S> part = weight.part(begin, squares.size());
+  parallel_blocks(exec.threads, squares.size(), kRows, [&](Index first, Index last) {
+    const Workspace::Frame frame(thread_workspace());
+    MatrixView<const S> rows{nullptr, last - first, part.cols()};
     if (part.quantized) {
-      tile.resize(last - first, part.cols());
-      dequantize<S>(*part.quantized, part.first_row + first, tile);
+      const MatrixView<S> tile = thread_workspace().matrix<S>(rows.rows, rows.cols);
+      dequantize<S>(*part.quantized, part.first_row + first, *tile);
+      rows.data = tile.data;
+    } else {
+      rows.data = part.dense.data + first * part.cols();
     }
-    const MatrixView<const S> rows{part.quantized ? tile.data() : part.dense.data + first * part.cols(), last - first, part.cols()};
     for (Index o = first; o < last; ++o) squares[o] = static_cast<S>((*rows).row(o - first).template cast<double>().squaredNorm());
   });
-  return squares;
 }
 
 // DoRA's part of y that reads the base: y_no += w_n·(c_o − 1)·u_no
@@ -221,23 +222,31 @@ template <class S> void dora_refresh(const LoraView<S>& lora, const ops::Weight<
   require(lora.magnitude && lora.norms, "lora: dora_refresh expects an adapter with a magnitude and room for its norms, found none");
   const Index O = lora.b.rows, r = lora.a.rows;
   DoraNorms<S>& norms = *lora.norms;
-  Matrix<S> projected(r, O), gram(r, r);  // A·Wᵀ, A·Aᵀ
-  ops::linear_forward<S>(*lora.a, weight.part(lora.row_begin, O), {}, projected, exec);
-  ops::multiply_nt<S>(1, *lora.a, *lora.a, 0, gram, exec);
-  norms.projected = projected.transpose();
-  norms.base_squares = row_squares(weight, lora.row_begin, O, exec);
+  Workspace& scratch = thread_workspace();  // a step of training comes by here: it allocates nothing
+  const Workspace::Frame frame(scratch);
+  const MatrixView<S> projected = scratch.matrix<S>(r, O), gram = scratch.matrix<S>(r, r);  // A·Wᵀ, A·Aᵀ
+  ops::linear_forward<S>(*lora.a, weight.part(lora.row_begin, O), {}, *projected, exec);
+  ops::multiply_nt<S>(1, *lora.a, *lora.a, 0, *gram, exec);
+  norms.projected = (*projected).transpose();
+  norms.base_squares.resize(O);
+  row_squares(weight, lora.row_begin, norms.base_squares, exec);
   norms.norm.resize(O);
   const auto s = static_cast<double>(lora.scale);
-  const Matrix<double> g = gram.template cast<double>();
+  const MatrixView<double> g = scratch.matrix<double>(r, r), b = scratch.matrix<double>(1, r), p = scratch.matrix<double>(1, r),
+                           bg = scratch.matrix<double>(1, r);
+  *g = (*gram).template cast<double>();
   for (Index o = 0; o < O; ++o) {
-    const Vector<double> b = (*lora.b).row(o).template cast<double>(), p = norms.projected.row(o).template cast<double>();
-    const double square = static_cast<double>(norms.base_squares[o]) + 2 * s * b.dot(p) + s * s * (b * g).dot(b);
+    *b = (*lora.b).row(o).template cast<double>();
+    *p = norms.projected.row(o).template cast<double>();
+    (*bg).noalias() = *b * *g;
+    const double square = static_cast<double>(norms.base_squares[o]) + 2 * s * (*b).row(0).dot((*p).row(0)) + s * s * (*bg).row(0).dot((*b).row(0));
     norms.norm[o] = static_cast<S>(std::sqrt(std::max(square, 0.0)));
   }
 }
 
 template <class S> Vector<S> row_norms(const ops::Weight<S>& weight, Index begin, Index count) {
-  Vector<S> norms = row_squares(weight, begin, count, {});
+  Vector<S> norms(count);
+  row_squares(weight, begin, norms, {});
   for (S& norm : norms) norm = static_cast<S>(std::sqrt(static_cast<double>(norm)));
   return norms;
 }

@@ -116,22 +116,30 @@ template <class S> void newton_schulz(MatrixRef<S> x, int iterations, const Exec
   const double norm = std::sqrt(static_cast<double>(x.squaredNorm()));
   if (norm == 0) return;
   const bool tall = x.rows() > x.cols();  // A = XXᵀ is the smaller of the two products
-  Matrix<S> X = tall ? Matrix<S>(x.transpose()) : Matrix<S>(x);
-  X /= static_cast<S>(norm);
-  Matrix<S> A(X.rows(), X.rows()), B(X.rows(), X.rows()), Y(X.rows(), X.cols());
+  Workspace& scratch = thread_workspace();
+  const Workspace::Frame frame(scratch);
+  const Index small = std::min(x.rows(), x.cols()), large = std::max(x.rows(), x.cols());
+  MatrixView<S> X = scratch.matrix<S>(small, large), Y = scratch.matrix<S>(small, large);
+  const MatrixView<S> A = scratch.matrix<S>(small, small), B = scratch.matrix<S>(small, small);
+  if (tall) {
+    *X = x.transpose();
+  } else {
+    *X = x;
+  }
+  *X /= static_cast<S>(norm);
   constexpr double a = 3.4445, b = -4.775, c = 2.0315;
   for (int i = 0; i < iterations; ++i) {
-    multiply_nt<S>(1, X, X, 0, A, exec);
-    B = static_cast<S>(b) * A;
-    multiply_nn<S>(static_cast<S>(c), A, A, 1, B, exec);
-    Y = static_cast<S>(a) * X;
-    multiply_nn<S>(1, B, X, 1, Y, exec);
-    X.swap(Y);
+    multiply_nt<S>(1, *X, *X, 0, *A, exec);
+    *B = static_cast<S>(b) * *A;
+    multiply_nn<S>(static_cast<S>(c), *A, *A, 1, *B, exec);
+    *Y = static_cast<S>(a) * *X;
+    multiply_nn<S>(1, *B, *X, 1, *Y, exec);
+    std::swap(X, Y);
   }
   if (tall) {
-    x = X.transpose();
+    x = (*X).transpose();
   } else {
-    x = X;
+    x = *X;
   }
 }
 
@@ -142,10 +150,12 @@ template <class S> void muon_update(const MuonStep& s, MatrixView<S> theta, Matr
   if (exec.kernels == Kernels::reference) return reference::muon_update<S>(s, theta, gradient, m);
   const S mu = static_cast<S>(s.momentum), scale = static_cast<S>(s.gradient_scale);
   *m = mu * *m + ((1 - mu) * scale) * *gradient;
-  Matrix<S> update = ((1 - mu) * scale) * *gradient + mu * *m;
-  newton_schulz<S>(update, s.iterations, exec);
+  const Workspace::Frame frame(thread_workspace());
+  const MatrixView<S> update = thread_workspace().matrix<S>(theta.rows, theta.cols);
+  *update = ((1 - mu) * scale) * *gradient + mu * *m;
+  newton_schulz<S>(*update, s.iterations, exec);
   const double shape = std::sqrt(std::max(1.0, static_cast<double>(theta.rows) / static_cast<double>(theta.cols)));
-  *theta = static_cast<S>(1 - s.rate * s.decay) * *theta - static_cast<S>(s.rate * shape) * update;
+  *theta = static_cast<S>(1 - s.rate * s.decay) * *theta - static_cast<S>(s.rate * shape) * *update;
 }
 
 template void adamw_update<float>(const AdamwStep&, std::span<const AdamwStretch>, std::span<float>, std::span<const float>, std::span<float>, std::span<float>, const Exec&);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/large_allocations.hpp"
 #include "glassformer/core/parallel.hpp"
 
 using namespace glassformer;
@@ -42,4 +43,10 @@ TEST_CASE("large memory: more than there is") {
   std::vector<int, LargeAllocator<int>> x(3, 7);
   x.resize(100000);
   CHECK(x[2] == 7);
+}
+
+TEST_CASE("large memory: each allocation is counted, from a region that is there already too") {
+  const std::uint64_t before = large_allocations();
+  for (const std::size_t bytes : {std::size_t{1}, std::size_t{100} << 10, std::size_t{100} << 10, std::size_t{9} << 20}) free_large(allocate_large(bytes), bytes);
+  CHECK(large_allocations() == before + 4);
 }
