@@ -41,7 +41,7 @@ template <class F> void of_width(Index width, F&& f) {
 template <class S> void copy_rows(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
   of_width(strip, [&](auto width) {
     const Index whole = n / width * width;
-    constexpr Index kTogether = 16;  // rows of b: few enough to be read on from where they lie in memory, many enough to be written on
+    constexpr Index kTogether = 8;  // rows of b: few enough to be read on from where they lie in memory, many enough to be written on
     for (Index first = 0; first < k; first += kTogether) {
       const Index last = std::min(k, first + kTogether);
       for (Index j = 0; j < whole; j += width) {

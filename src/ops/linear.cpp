@@ -13,19 +13,21 @@ namespace glassformer::ops {
 namespace {
 
 constexpr Index kSmallProduct = 64 * 64 * 64;  // not worth a second thread
-constexpr Index kColumnUnit = 32, kRowUnit = 48;  // block edges fall on the tiles of the kernels
+constexpr Index kColumnUnit = 32, kRowUnit = 16;  // block edges fall on whole vectors, and leave few odd rows to the kernels' tiles
 
-// Two blocks a thread: each copies an operand for itself, so more would cost more than a thread that comes late. No other loop may be cut by the
+// One block a thread: each copies an operand for itself, so more would cost more than a thread that comes late. No other loop may be cut by the
 // number of threads; here an element of c has the same bits in any block (gemm.hpp).
-Index block_length(Index length, Index unit, int threads) {
-  const Index blocks = 2 * threads;
-  return std::max(round_up(length, blocks * unit) / blocks, unit);
+Index block_length(Index length, Index unit, int threads) { return round_up(length, threads * unit) / threads; }
+
+// Where c is cut by rows, each block copies all of b for itself; by columns, each reads all of a, or copies that, too, if it is transposed.
+template <class S> bool cut_by_rows(const Gemm<S>& g, int threads) {
+  if (g.transpose_a) return g.m >= g.n;
+  return g.m >= 2 * g.n || g.n < 2 * threads * kColumnUnit;
 }
 
-// Cuts c by columns, so that each block copies its own part of b; by rows where columns are few, or where a is copied, too, and longer.
 template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {
   if (exec.threads <= 1 || g.m * g.n * g.k <= kSmallProduct) return count_linear(g.m, g.n, g.k), gemm(g);
-  const bool by_rows = g.m >= g.n && (g.transpose_a || g.n < 2 * exec.threads * kColumnUnit);
+  const bool by_rows = cut_by_rows(g, exec.threads);
   const Index length = by_rows ? g.m : g.n, unit = by_rows ? kRowUnit : kColumnUnit;
   parallel_blocks(exec.threads, length, block_length(length, unit, exec.threads), [&](Index begin, Index end) {
     Gemm<S> part = g;
