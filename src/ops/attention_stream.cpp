@@ -11,12 +11,13 @@
 #include "ops/counting.hpp"
 #include "ops/gemm.hpp"
 #include "ops/lanes.hpp"
+#include "ops/transpose.hpp"
 
 namespace glassformer::ops {
 namespace {
 
-constexpr Index kQueries = 48;  // a multiple of the 6 or 12 rows that a product holds in registers
-constexpr Index kKeys = 64;
+constexpr Index kQueries = 24;  // a multiple of the 6 or 12 rows that a product holds in registers; more of them compute more scores that are masked
+constexpr Index kKeys = 128;
 template <class S> constexpr Index kTileLanes = 64 / static_cast<Index>(sizeof(S));  // rows are padded to the longest vectors
 template <class S> constexpr S kMinusInfinity = -std::numeric_limits<S>::infinity();
 template <class S> using RowMap = Eigen::Map<Eigen::Array<S, 1, Eigen::Dynamic, Eigen::RowMajor>>;
@@ -57,12 +58,12 @@ template <class S> void pack_rows(const Heads<const S>& x, Index head, Index n, 
   }
 }
 
+// Length of the rows of a head that lies transposed. The last whole vector keeps rows of a power of two apart, which would share a few sets of the cache.
+template <class S> Index column_stride(Index U) { return round_up(U, kKeys) + kTileLanes<S>; }
+
 // columns [D, Up] ← headᵀ, padding zero
 template <class S> void pack_columns(const Heads<const S>& x, Index head, Index n, Index D, Index Up, S* columns) {
-  for (Index t = 0; t < n; ++t) {
-    const S* from = x.at(t, head);
-    for (Index d = 0; d < D; ++d) columns[d * Up + t] = from[d];
-  }
+  transpose(x.at(0, head), x.token_stride, n, D, columns, Up);
   for (Index d = 0; d < D; ++d) std::fill(columns + d * Up + n, columns + (d + 1) * Up, S(0));
 }
 
@@ -108,7 +109,7 @@ void drop(const AttentionShape& shape, Index sequence, Index head, Index query, 
 // One sequence and head. The scale is multiplied into q when it is packed.
 template <class S> void forward_head(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head) {
   constexpr Index L = kTileLanes<S>;
-  const Index T = s.queries, U = s.keys, D = shape.head_dim, Dp = round_up(D, L), Up = round_up(U, kKeys), kv = head / (shape.heads / shape.kv_heads);
+  const Index T = s.queries, U = s.keys, D = shape.head_dim, Dp = round_up(D, L), Up = column_stride<S>(U), kv = head / (shape.heads / shape.kv_heads);
   auto& scratch = thread_scratch<S>();
   scratch.start(kQueries * Dp * 2 + D * Up + U * Dp + kQueries * (kKeys + 2) + 8 * L);
   S *q = scratch.take(kQueries * Dp), *z = scratch.take(kQueries * Dp), *kt = scratch.take(D * Up), *v = scratch.take(U * Dp);
@@ -236,7 +237,7 @@ template <class S> void forward_one_query(const AttentionShape& shape, const Att
 template <class S>
 void backward_kv_head(const AttentionShape& shape, const AttentionSequence<S>& s, const AttentionGradients<S>& g, Index sequence, Index kv) {
   constexpr Index L = kTileLanes<S>;
-  const Index T = s.queries, U = s.keys, D = shape.head_dim, Dp = round_up(D, L), Up = round_up(U, kKeys), group = shape.heads / shape.kv_heads;
+  const Index T = s.queries, U = s.keys, D = shape.head_dim, Dp = round_up(D, L), Up = column_stride<S>(U), group = shape.heads / shape.kv_heads;
   auto& scratch = thread_scratch<S>();
   scratch.start(kQueries * Dp * 3 + 2 * D * Up + 3 * U * Dp + 2 * kQueries * kKeys + kQueries + 16 * L);
   S *q = scratch.take(kQueries * Dp), *dz = scratch.take(kQueries * Dp), *dq = scratch.take(kQueries * Dp);

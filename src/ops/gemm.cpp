@@ -8,6 +8,7 @@
 
 #include "glassformer/core/require.hpp"
 #include "ops/kernels/kernels.hpp"
+#include "ops/transpose.hpp"
 
 namespace glassformer::ops {
 namespace {
@@ -52,18 +53,6 @@ template <class S> void copy_rows(const S* b, Index ldb, Index k, Index n, Index
       }
     }
   });
-}
-
-// Four rows of four, transposed: to[i·to_row + t] ← from[t·from_row + i]
-template <class S> void transpose4(const S* from, Index from_row, S* to, Index to_row) {
-  typedef S Vec __attribute__((vector_size(4 * sizeof(S))));
-  Vec x[4];
-  for (Index t = 0; t < 4; ++t) std::memcpy(&x[t], from + t * from_row, sizeof(Vec));
-  const Vec a = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5), b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
-  const Vec c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7), d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
-  const Vec y[4] = {__builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7), __builtin_shufflevector(c, d, 0, 1, 4, 5),
-                    __builtin_shufflevector(c, d, 2, 3, 6, 7)};
-  for (Index i = 0; i < 4; ++i) std::memcpy(to + i * to_row, &y[i], sizeof(Vec));
 }
 
 // strips [n/width][k][width] ← bᵀ for b [n, k], zeros beyond n
