@@ -38,41 +38,50 @@ template <class F> void of_width(Index width, F&& f) {
   }
 }
 
+// to [rows][width] ← that many rows of b: constants, so that all of it is in registers.
+template <Index rows, Index width, class S> [[gnu::always_inline]] inline void copy_piece(const S* b, Index ldb, S* to) {
+  for (Index i = 0; i < rows; ++i) std::memcpy(to + i * width, b + i * ldb, width * sizeof(S));
+}
+
 // strips [n/width][k][width] ← b [k, n], zeros beyond n
-template <class S> void copy_rows(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
-  of_width(strip, [&](auto width) {
-    const Index whole = n / width * width;
-    constexpr Index kTogether = 8;  // rows of b: few enough to be read on from where they lie in memory, many enough to be written on
-    for (Index first = 0; first < k; first += kTogether) {
-      const Index last = std::min(k, first + kTogether);
-      for (Index j = 0; j < whole; j += width) {
-        for (Index i = first; i < last; ++i) std::memcpy(strips + j * k + i * width, b + i * ldb + j, width * sizeof(S));
-      }
-      for (Index i = first; whole < n && i < last; ++i) {
-        for (Index x = 0; x < width; ++x) strips[whole * k + i * width + x] = whole + x < n ? b[i * ldb + whole + x] : S(0);
+template <Index width, class S> void copy_rows(const S* b, Index ldb, Index k, Index n, S* strips) {
+  constexpr Index kTogether = 8;  // rows of b: few enough to be read on from where they lie in memory, many enough to be written on
+  for (Index i = 0; i < k; i += kTogether, b += kTogether * ldb, strips += kTogether * width) {
+    const Index rows = std::min(k - i, kTogether);
+    Index j = 0;
+    for (; rows == kTogether && j + width <= n; j += width) copy_piece<kTogether, width>(b + j, ldb, strips + j * k);
+    for (; j < n; j += width) {
+      for (Index r = 0; r < rows; ++r) {
+        for (Index x = 0; x < width; ++x) strips[j * k + r * width + x] = j + x < n ? b[r * ldb + j + x] : S(0);
       }
     }
-  });
+  }
+}
+template <class S> void copy_rows(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
+  of_width(strip, [&](auto width) { copy_rows<width()>(b, ldb, k, n, strips); });
 }
 
 // strips [n/width][k][width] ← bᵀ for b [n, k], zeros beyond n
-template <class S> void copy_columns(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
-  of_width(strip, [&](auto width) {
-    for (Index j = 0; j < n; j += width, strips += k * width) {
-      for (Index x = 0; x < width; x += 4) {
-        const Index here = std::clamp<Index>(n - j - x, 0, 4);
-        const S* from = here > 0 ? b + (j + x) * ldb : nullptr;
-        Index i = 0;
-        for (; here == 4 && i + 4 <= k; i += 4) {
-          for (Index t = 4; i % 16 == 0 && t < 8 && j + x + t < n; ++t) __builtin_prefetch(from + t * ldb + i);  // the next four rows
-          transpose4(from + i, ldb, strips + i * width + x, width);
-        }
-        for (; i < k; ++i) {
-          for (Index t = 0; t < 4; ++t) strips[i * width + x + t] = t < here ? from[t * ldb + i] : S(0);
-        }
+template <Index width, class S> void copy_columns(const S* b, Index ldb, Index k, Index n, S* strips) {
+  for (Index j = 0; j < n; j += width, strips += k * width) {
+    for (Index x = 0; x < width; x += 4) {
+      const Index here = std::clamp<Index>(n - j - x, 0, 4);
+      const S* from = here > 0 ? b + (j + x) * ldb : nullptr;
+      const Index next = j + x + 8 <= n ? 4 * ldb : 0;  // to the four rows after these
+      Index i = 0;
+      for (; here == 4 && i + 16 <= k; i += 16) {
+        for (Index t = 0; t < 4; ++t) __builtin_prefetch(from + next + t * ldb + i);  // a line of each of the next four rows
+        for (Index c = i; c < i + 16; c += 4) transpose4(from + c, ldb, strips + c * width + x, width);
+      }
+      for (; here == 4 && i + 4 <= k; i += 4) transpose4(from + i, ldb, strips + i * width + x, width);
+      for (; i < k; ++i) {
+        for (Index t = 0; t < 4; ++t) strips[i * width + x + t] = t < here ? from[t * ldb + i] : S(0);
       }
     }
-  });
+  }
+}
+template <class S> void copy_columns(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
+  of_width(strip, [&](auto width) { copy_columns<width()>(b, ldb, k, n, strips); });
 }
 
 template <class S> void scale(const Gemm<S>& g) {
