@@ -22,17 +22,29 @@ void add_operations(JsonLine&, const std::vector<OperationTime>&);
 std::string kernels_line();
 void add_kernels(JsonLine&);
 
-// The numbers of a benchmark as keys.
-void add_results(JsonLine&, const TrainBench&);
-void add_results(JsonLine&, const DecodeBench&);
-void add_results(JsonLine&, const PrefillBench&);
+// A model of random weights that writes and reads, and what is said of it: alone, and as a row of `bench all`.
+struct BenchSubject {
+  Decoder<float> model;
+  std::string linear, embedding;   // formats, by their options
+  Index in_f32 = 0;                // matrices that should be in few bits, but whose rows are no multiple of the block
+  bool rounded = false;            // the activations, of some product
+  bool rounded_in_blocks = false;  // of those of the blocks, not only of the head
+  std::string formats() const;     // "q8_0"
+  std::string title() const;       // "109,529,856 parameters in q8_0, activations in 8 bits"
+  std::string short_title() const;  // "q8_0·int8"
+};
+BenchSubject bench_subject(Decoder<float>, const std::string& linear, const std::string& embedding, const Exec&);
+
+// What a benchmark prints with --json, also as a part of `bench all`.
+JsonLine bench_json(const TrainBench&);
+JsonLine bench_json(const BenchSubject&, const InferenceOptions&, const DecodeBench&);
+JsonLine bench_json(const BenchSubject&, const InferenceOptions&, const PrefillBench&);
 void add_results(JsonLine&, const EncodeBench&);
 // The limits of the machine, measured now: lines of a table, and keys.
 std::string machine_table(int threads, JsonLine&);
 
 // Of the benchmarks that a model of random weights is read with.
 inline constexpr unsigned kInferenceOptions = kThreads | kKernels | kActivations | kJson;
-const char* activations_name(bool rounded);  // "int8", "exact": the key "activations"
 
 int bench_all_command(Arguments);
 int bench_decode_command(Arguments);

@@ -36,12 +36,6 @@ std::string row(const std::string& name, double tokens_per_s, const std::string&
   return fmt::format("{:<30}{:>12.1f}{:>18}{:>7.1f} % of {:<21}{}\n", name, tokens_per_s, speed, 100 * share, limit, longest(operations));
 }
 
-// A model is quantized, timed and let go before the next.
-Decoder<float> in_type(const Decoder<float>& model, const std::string& type, const Exec& exec) {
-  const QuantizedType q = checked(quantized_named(type));
-  return quantize_decoder(model, {q, q}, exec);
-}
-
 ModelConfig tiny(ModelConfig c) {
   c.layers = 1, c.heads = 1, c.width = 64, c.hidden = 64, c.vocab = 65;
   return c;
@@ -90,43 +84,34 @@ int bench_all_command(Arguments arguments) {
     const TrainBench b = bench_train(c, t.batch, t.steps, exec);
     print_output(
         row(t.name, b.tokens_per_s, fmt::format("{:.1f} ms a step", b.step_ms), b.share_of_fma_peak(), "multiply-adds", b.operations));
-    JsonLine entry;
-    add_results(entry, b);
-    json.push("train", entry);
+    json.push("train", bench_json(b));
   }
-  const Decoder<float> model = random_model(quick ? tiny(llama_110m()) : llama_110m(), std::nullopt, exec);
-  std::string type = "f32";
-  Decoder<float> small;
-  const auto subject = [&](const std::string& wanted) -> const Decoder<float>& {
-    if (wanted == "f32") return model;
-    if (wanted != type) small = in_type(model, type = wanted, exec);
-    return small;
-  };
-  const auto rounded = [&](const std::string& wanted) {
-    const auto format = quantized_named(wanted);
-    return exec.activations == Activations::int8 && format && takes_int8_activations(*format);
-  };
-  const auto title = [&](const char* what, const char* wanted) {
-    return fmt::format("{} {}{}", what, wanted, rounded(wanted) ? "·int8" : "");
+  const BenchSubject plain = bench_subject(random_model(quick ? tiny(llama_110m()) : llama_110m(), std::nullopt, exec), "f32", "f32", exec);
+  BenchSubject quantized;
+  const auto subject = [&](const std::string& type) -> const BenchSubject& {  // one is let go before the next
+    if (type == "f32") return plain;
+    if (type != quantized.linear) {
+      const QuantizedType q = checked(quantized_named(type));
+      quantized = bench_subject(quantize_decoder(plain.model, {q, q}, exec), type, type, exec);
+    }
+    return quantized;
   };
   for (const Writing& w : kWritings) {
-    const std::string name = fmt::format("{}{}", title("decode", w.type), w.batch > 1 ? fmt::format(", {} at once", w.batch) : "");
-    const DecodeBench b = bench_decode(subject(w.type), {.batch = w.batch, .repeats = 2, .exec = exec});
+    const BenchSubject& s = subject(w.type);
+    const InferenceOptions options{.batch = w.batch, .repeats = 2, .exec = exec};
+    const DecodeBench b = bench_decode(s.model, options);
+    const std::string name = fmt::format("decode {}{}", s.short_title(), w.batch > 1 ? fmt::format(", {} at once", w.batch) : "");
     print_output(
         row(name, b.tokens_per_s, fmt::format("{:.1f} GB/s", b.read_gb_per_s), b.share_of_memory_limit, "reading memory", b.operations));
-    JsonLine entry;
-    entry.add("type", w.type).add("activations", activations_name(rounded(w.type))).add("batch", w.batch);
-    add_results(entry, b);
-    json.push("decode", entry);
+    json.push("decode", bench_json(s, options, b));
   }
-  for (const char* wanted : {"f32", "q8_0", "q4_0", "nf4"}) {
-    const PrefillBench b = bench_prefill(subject(wanted), {.tokens = 256, .repeats = 3, .exec = exec});
-    print_output(row(title("prefill", wanted), b.tokens_per_s, fmt::format("{:.1f} GFLOP/s", b.gflops_per_s), b.share_of_fma_peak(),
-                     rounded(wanted) ? "multiply-adds in float" : "multiply-adds", b.operations));
-    JsonLine entry;
-    entry.add("type", wanted).add("activations", activations_name(rounded(wanted))).add("tokens", Index{256});
-    add_results(entry, b);
-    json.push("prefill", entry);
+  for (const char* type : {"f32", "q8_0", "q4_0", "nf4"}) {
+    const BenchSubject& s = subject(type);
+    const InferenceOptions options{.tokens = 256, .repeats = 3, .exec = exec};
+    const PrefillBench b = bench_prefill(s.model, options);
+    print_output(row(fmt::format("prefill {}", s.short_title()), b.tokens_per_s, fmt::format("{:.1f} GFLOP/s", b.gflops_per_s),
+                     b.share_of_fma_peak(), s.rounded_in_blocks ? "multiply-adds in float" : "multiply-adds", b.operations));
+    json.push("prefill", bench_json(s, options, b));
   }
   bench_text(quick, exec.threads, json);
   if (o.json()) json.print();

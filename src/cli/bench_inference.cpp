@@ -32,51 +32,57 @@ std::optional<QuantizedType> type_named(const std::string& name) {
 
 constexpr Index kIds = 257;  // of the tokenizer that goes with random weights: bytes and an end, no words
 
-struct Subject {
-  Decoder<float> model;
-  std::string linear, embedding;  // formats, by their options
-  Index in_f32 = 0;               // matrices that should be in few bits, but whose rows are no multiple of the block
-  bool rounded = false;           // the activations, of some product
-  bool rounded_in_blocks = false;  // of those of the blocks, not only of the head
-  std::string name;               // "109,529,856 parameters in q8_0"
-};
-
-Subject make_subject(const Options& o) {
-  Subject s;
-  s.linear = o.text("type"), s.embedding = o.given("embedding-type") ? o.text("embedding-type") : s.linear;
-  const QuantizeTypes types{type_named(s.linear), type_named(s.embedding)};
+BenchSubject make_subject(const Options& o) {
+  const std::string linear = o.text("type"), embedding = o.given("embedding-type") ? o.text("embedding-type") : linear;
+  const QuantizeTypes types{type_named(linear), type_named(embedding)};
   const bool quantized = types.linear || types.embedding;
-  s.model = random_model(shape_of(o), quantized ? std::optional(types) : std::nullopt, o.exec());
+  BenchSubject s = bench_subject(random_model(shape_of(o), quantized ? std::optional(types) : std::nullopt, o.exec()), linear, embedding, o.exec());
   if (quantized)
     require_usage(!s.model.quantized.empty(), "--{}: expected a width that is a multiple of the format's block, found {}",
-                  types.linear ? fmt::format("type {}", s.linear) : fmt::format("embedding-type {}", s.embedding), s.model.config.width);
-  for (const TensorInfo& info : s.model.arena.layout().tensors()) s.in_f32 += wanted_type(info, types).has_value();
-  s.rounded = rounds_activations(o, s.model, "this model");
-  s.rounded_in_blocks = s.rounded && types.linear && takes_int8_activations(*types.linear);
-  s.name = fmt::format(
-      "{} parameters in {}{}{}", grouped(decoder_parameters(s.model)), s.linear == s.embedding ? s.linear : quantize_types_name(types),
-      s.in_f32 > 0 ? fmt::format(" (but {} of its matrices, whose rows are no multiple of the block, in f32)", s.in_f32) : "",
-      s.rounded_in_blocks ? ", activations in 8 bits" : s.rounded ? ", the head's activations in 8 bits" : "");
+                  types.linear ? fmt::format("type {}", linear) : fmt::format("embedding-type {}", embedding), s.model.config.width);
+  rounds_activations(o, s.model, "this model");
   return s;
 }
 
-JsonLine json_of(const Options& o, const Subject& s) {
+JsonLine json_of(const BenchSubject& s, const Exec& exec) {
   JsonLine json;
   json.add("parameters", decoder_parameters(s.model))
       .add("type", std::string_view(s.linear))
       .add("embedding_type", std::string_view(s.embedding))
       .add("matrices_in_f32", s.in_f32)
-      .add("threads", static_cast<Index>(o.exec().threads))
-      .add("activations", activations_name(s.rounded));
+      .add("threads", static_cast<Index>(exec.threads))
+      .add("activations", s.rounded ? "int8" : "exact");
   return json;
 }
 
 }  // namespace
 
-const char* activations_name(bool rounded) { return rounded ? "int8" : "exact"; }
+BenchSubject bench_subject(Decoder<float> model, const std::string& linear, const std::string& embedding, const Exec& exec) {
+  BenchSubject s{std::move(model), linear, embedding};
+  const QuantizeTypes types{type_named(linear), type_named(embedding)};
+  for (const TensorInfo& info : s.model.arena.layout().tensors()) s.in_f32 += wanted_type(info, types).has_value();
+  s.rounded = rounds_activations(exec, s.model);
+  s.rounded_in_blocks = s.rounded && types.linear && takes_int8_activations(*types.linear);
+  return s;
+}
 
-void add_results(JsonLine& json, const DecodeBench& b) {
-  json.add("tokens_per_s", b.tokens_per_s)
+std::string BenchSubject::formats() const {
+  return linear == embedding ? linear : quantize_types_name({type_named(linear), type_named(embedding)});
+}
+
+std::string BenchSubject::title() const {
+  return fmt::format("{} parameters in {}{}{}", grouped(decoder_parameters(model)), formats(),
+                     in_f32 > 0 ? fmt::format(" (but {} of its matrices, whose rows are no multiple of the block, in f32)", in_f32) : "",
+                     rounded_in_blocks ? ", activations in 8 bits" : rounded ? ", the head's activations in 8 bits" : "");
+}
+
+std::string BenchSubject::short_title() const { return fmt::format("{}{}", formats(), rounded_in_blocks ? "·int8" : ""); }
+
+JsonLine bench_json(const BenchSubject& subject, const InferenceOptions& options, const DecodeBench& b) {
+  JsonLine json = json_of(subject, options.exec);
+  json.add("batch", options.batch)
+      .add("tokens", options.tokens)
+      .add("tokens_per_s", b.tokens_per_s)
       .add("median_tokens_per_s", b.median_tokens_per_s)
       .add("step_ms", b.step_ms)
       .add("weight_bytes", b.weight_bytes)
@@ -85,16 +91,22 @@ void add_results(JsonLine& json, const DecodeBench& b) {
       .add("memory_gb_per_s", b.memory_gb_per_s)
       .add("share_of_memory_limit", b.share_of_memory_limit);
   add_operations(json, b.operations);
+  add_kernels(json);
+  return json;
 }
 
-void add_results(JsonLine& json, const PrefillBench& b) {
-  json.add("tokens_per_s", b.tokens_per_s)
+JsonLine bench_json(const BenchSubject& subject, const InferenceOptions& options, const PrefillBench& b) {
+  JsonLine json = json_of(subject, options.exec);
+  json.add("tokens", options.tokens)
+      .add("tokens_per_s", b.tokens_per_s)
       .add("median_tokens_per_s", b.median_tokens_per_s)
       .add("prefill_ms", b.ms)
       .add("gflops_per_s", b.gflops_per_s)
       .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
       .add("share_of_fma_peak", b.share_of_fma_peak());
   add_operations(json, b.operations);
+  add_kernels(json);
+  return json;
 }
 
 int bench_decode_command(Arguments arguments) {
@@ -118,7 +130,7 @@ int bench_decode_command(Arguments arguments) {
     require_usage(file.extension() == ".gguf", "--write-gguf: expected a file that ends in .gguf, found {}", file.string());
     require_new_file(file.string(), o.is_set("overwrite"));
   }
-  const Subject subject = make_subject(o);
+  const BenchSubject subject = make_subject(o);
   if (o.given("write-gguf")) checked(save_gguf(o.text("write-gguf"), subject.model, train_bpe("", {.vocab_size = kIds})));
   const DecodeBench b = bench_decode(subject.model, options);
   print_output(
@@ -130,17 +142,11 @@ int bench_decode_command(Arguments arguments) {
                   "memory limit        {:>12.1f} GB/s\n"
                   "share of the limit  {:>12.1f} %\n"
                   "{}",
-                  subject.name, options.batch, options.batch > 1 ? "s" : "", options.tokens, options.exec.threads, b.tokens_per_s,
+                  subject.title(), options.batch, options.batch > 1 ? "s" : "", options.tokens, options.exec.threads, b.tokens_per_s,
                   options.repeats, b.median_tokens_per_s, b.step_ms, grouped(b.step_bytes), b.read_gb_per_s, b.memory_gb_per_s,
                   100 * b.share_of_memory_limit, kernels_line()));
   print_output(operations_table(b.operations));
-  if (o.json()) {
-    JsonLine json = json_of(o, subject);
-    json.add("batch", options.batch).add("tokens", options.tokens);
-    add_results(json, b);
-    add_kernels(json);
-    json.print();
-  }
+  if (o.json()) bench_json(subject, options, b).print();
   return 0;
 }
 
@@ -152,7 +158,7 @@ int bench_prefill_command(Arguments arguments) {
   o.example("glassformer bench prefill --type q4_0");
   if (!o.parse(arguments)) return 0;
   const InferenceOptions options = inference_options(o);
-  const Subject subject = make_subject(o);
+  const BenchSubject subject = make_subject(o);
   const PrefillBench b = bench_prefill(subject.model, options);
   print_output(fmt::format(
       "{}, a prompt of {} tokens, {} threads\n"
@@ -162,17 +168,11 @@ int bench_prefill_command(Arguments arguments) {
       "multiply-add peak   {:>12.1f} GFLOP/s in float\n"
       "share of the peak   {:>12.1f} %{}\n"
       "{}",
-      subject.name, options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms, b.gflops_per_s,
+      subject.title(), options.tokens, options.exec.threads, b.tokens_per_s, options.repeats, b.median_tokens_per_s, b.ms, b.gflops_per_s,
       b.fma_peak_gflops_per_s, 100 * b.share_of_fma_peak(),
       subject.rounded_in_blocks ? ": of float's, though most products are in whole numbers, which have a higher one" : "", kernels_line()));
   print_output(operations_table(b.operations));
-  if (o.json()) {
-    JsonLine json = json_of(o, subject);
-    json.add("tokens", options.tokens);
-    add_results(json, b);
-    add_kernels(json);
-    json.print();
-  }
+  if (o.json()) bench_json(subject, options, b).print();
   return 0;
 }
 

@@ -5,7 +5,8 @@
 
 namespace glassformer::cli {
 
-void add_results(JsonLine& json, const TrainBench& b) {
+JsonLine bench_json(const TrainBench& b) {
+  JsonLine json;
   json.add("parameters", b.parameters)
       .add("step_ms", b.step_ms)
       .add("tokens_per_s", b.tokens_per_s)
@@ -13,6 +14,8 @@ void add_results(JsonLine& json, const TrainBench& b) {
       .add("fma_peak_gflops_per_s", b.fma_peak_gflops_per_s)
       .add("share_of_fma_peak", b.share_of_fma_peak());
   add_operations(json, b.operations);
+  add_kernels(json);
+  return json;
 }
 
 int bench_train_command(Arguments arguments) {
@@ -39,9 +42,7 @@ int bench_train_command(Arguments arguments) {
                   100 * b.share_of_fma_peak(), kernels_line()));
   print_output(operations_table(b.operations));
   if (o.json()) {
-    JsonLine json;
-    add_results(json, b);
-    add_kernels(json);
+    JsonLine json = bench_json(b);
     if (const auto peak = peak_bytes()) json.add("peak_bytes", *peak);
     json.print();
   }

@@ -9,6 +9,7 @@
 #include "cli/explain.hpp"
 #include "cli/json_line.hpp"
 #include "cli/options.hpp"
+#include "cli/recipes.hpp"
 #include "cli/terminal.hpp"
 #include "cli/text_source.hpp"
 #include "glassformer/data/corpus.hpp"
@@ -27,7 +28,7 @@ constexpr Index kVocabulary = 1024;
 Options declare() {
   Options o("demo", "The whole story in about two minutes: a corpus, a tokenizer, a decoder, its text, the KV cache, an adapter.");
   o.path("out", "DIR", "where the corpus, the models and the adapter are left (default glassformer-demo)");
-  o.integer("steps", 1400, 10, "steps of training");
+  o.integer("steps", recipe("stories", true).steps, 10, "steps of training");
   o.integer("lora-steps", 450, 10, "steps of adapting");
   o.common(kSeed | kThreads | kJson);
   o.example("glassformer demo");
@@ -152,7 +153,7 @@ class Demo {
     Corpus corpus = make_corpus(kind, 100000, other_seed);
     TextSource source;
     source.text = std::move(corpus.text), source.documents = std::move(corpus.documents);
-    return score_tokens(*model_, *tokenizer_, encode_text(*tokenizer_, source, document_separator(model_->config)), model_->config.context, exec_);
+    return score_tokens(*model_, *tokenizer_, tokens_to_score(*tokenizer_, source, model_->config), model_->config.context, exec_);
   }
 
   // The head that looks furthest back on average, read on the beginning of a tale.

@@ -86,8 +86,7 @@ int eval_command(Arguments arguments) {
   for (const std::string& warning : files.warnings) fmt::print(stderr, "note: {}\n", warning);
   rounds_activations(o, files.decoder, o.text("model"));
   const TextSource source = read_text_source(o, o.seed());
-  const std::vector<Token> ids = encode_text(files.tokenizer, source, document_separator(files.decoder.config));
-  if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));
+  const std::vector<Token> ids = tokens_to_score(files.tokenizer, source, files.decoder.config);
   const Index context = o.integer_or("context", files.decoder.config.context);
   require_usage(files.decoder.config.position != Position::learned || context <= files.decoder.config.context,
                 "--context: expected at most {}, the places that the model has learned, found {}", files.decoder.config.context, context);

@@ -29,11 +29,7 @@ Lessons::Lessons(const TextSource& source, const Tokenizer& tokenizer, const Mod
 }
 
 void Lessons::read_windows(const TextSource& source, const Tokenizer& tokenizer, double val_fraction) {
-  tokens_ = std::make_shared<const TokenSplit>(split_tokens(encode_text(tokenizer, source, separator_), val_fraction));
-  if (static_cast<Index>(tokens_->train.size()) <= context_ || tokens_->val.size() < 2) {
-    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
-                              source.name, context_, tokens_->train.size(), tokens_->val.size()));
-  }
+  tokens_ = std::make_shared<const TokenSplit>(tokens_to_train(tokenizer, source, separator_, val_fraction, context_));
   description_ = fmt::format("{} tokens to train on, {} to validate", tokens_->train.size(), tokens_->val.size());
 }
 

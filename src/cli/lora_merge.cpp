@@ -89,10 +89,8 @@ void require_finite(const Decoder<float>& merged, const AdaptedModel& m) {
 ModelComparison compared(const Options& o, const AdaptedModel& unmerged, const Decoder<float>& merged) {
   const ModelConfig& c = unmerged.decoder.config;
   const TextSource source = read_text_source(o, o.seed());
-  const std::vector<Token> ids = encode_text(unmerged.tokenizer, source, document_separator(c));
-  if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));
-  const ModelComparison found = compare_models(
-      unmerged.decoder, merged, whole_split(ids, c.context, std::max<Index>(1, 2048 / c.context), document_separator(c)), o.exec());
+  const std::vector<Token> ids = tokens_to_score(unmerged.tokenizer, source, c);
+  const ModelComparison found = compare_models(unmerged.decoder, merged, scoring_batches(ids, c.context, document_separator(c)), o.exec());
   fmt::print(
       stderr,
       "{}: perplexity {:.3f} unmerged, {:.3f} merged, ratio {:.5f}; mean KL {:.3g} nats; the first choice agrees at {:.2f}% of {} tokens\n",

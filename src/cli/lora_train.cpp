@@ -58,9 +58,7 @@ class Elsewhere {
       Corpus corpus = make_corpus(checked(corpus_kind(o.text("forget-corpus"))), o.integer("forget-bytes"), o.seed() + kOther);
       source = {"corpus " + o.text("forget-corpus"), std::move(corpus.text), {}, std::move(corpus.documents)};
     }
-    const std::vector<Token> ids = encode_text(base.tokenizer, source, document_separator(base.decoder.config));
-    if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));
-    ids_.emplace(ids);
+    ids_ = tokens_to_score(base.tokenizer, source, base.decoder.config);
   }
   bool empty() const { return !ids_; }
   double loss_nats(const Exec& exec) const {

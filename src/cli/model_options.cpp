@@ -155,10 +155,15 @@ AdaptedModel load_adapted_model(const Options& o) {
   return m;
 }
 
+bool rounds_activations(const Exec& exec, const Decoder<float>& model) {
+  return exec.activations == Activations::int8 &&
+         std::ranges::any_of(model.quantized, [](const auto& tensor) { return takes_int8_activations(tensor.second->type); });
+}
+
 bool rounds_activations(const Options& o, const Decoder<float>& model, const std::string& name) {
-  if (o.text("activations") != "int8") return false;
-  const bool rounds = std::ranges::any_of(model.quantized, [](const auto& tensor) { return takes_int8_activations(tensor.second->type); });
-  if (!rounds) fmt::print(stderr, "note: --activations int8 changes nothing in {}: no matrix is in q8_0 or q4_0\n", name);
+  const bool rounds = rounds_activations(o.exec(), model);
+  if (o.text("activations") == "int8" && !rounds)
+    fmt::print(stderr, "note: --activations int8 changes nothing in {}: no matrix is in q8_0 or q4_0\n", name);
   return rounds;
 }
 

@@ -109,12 +109,10 @@ struct Lesson {
 
 Lesson read_lesson(const Options& o, const TextSource& source, const ModelFiles& files) {
   const ModelConfig& config = files.decoder.config;
-  const std::optional<Token> separator = document_separator(config);
-  const std::vector<Token> ids = encode_text(files.tokenizer, source, separator);
-  if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));
+  const std::vector<Token> ids = tokens_to_score(files.tokenizer, source, config);
   const Index context = o.integer_or("context", config.context);
   require_usage(context <= config.context, "--context: expected at most {}, the model's, found {}", config.context, context);
-  return {whole_split(ids, context, std::max<Index>(1, 2048 / context), separator), source.name};
+  return {scoring_batches(ids, context, document_separator(config)), source.name};
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 
 #include "cli/terminal.hpp"
 #include "glassformer/data/corpus.hpp"
-#include "glassformer/data/dataset.hpp"
+#include "glassformer/score/score.hpp"
 #include "glassformer/tokenizer/encoder.hpp"
 
 namespace glassformer::cli {
@@ -85,6 +85,22 @@ std::vector<Token> encode_text(const Tokenizer& tokenizer, const TextSource& sou
   } catch (const std::invalid_argument& error) {
     throw Failure(fmt::format("{}: {}", source.name, error.what()));
   }
+}
+
+std::vector<Token> tokens_to_score(const Tokenizer& tokenizer, const TextSource& source, const ModelConfig& config) {
+  std::vector<Token> ids = encode_text(tokenizer, source, document_separator(config));
+  if (ids.size() < 2) throw Failure(fmt::format("{}: expected at least 2 tokens, found {}", source.name, ids.size()));
+  return ids;
+}
+
+TokenSplit tokens_to_train(const Tokenizer& tokenizer, const TextSource& source, std::optional<Token> start, double val_fraction,
+                           Index context) {
+  TokenSplit tokens = split_tokens(encode_text(tokenizer, source, start), val_fraction);
+  if (static_cast<Index>(tokens.train.size()) <= context || tokens.val.size() < 2) {
+    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
+                              source.name, context, tokens.train.size(), tokens.val.size()));
+  }
+  return tokens;
 }
 
 }  // namespace glassformer::cli

@@ -3,6 +3,8 @@
 #include <optional>
 
 #include "cli/options.hpp"
+#include "glassformer/data/dataset.hpp"
+#include "glassformer/model/config.hpp"
 #include "glassformer/tokenizer/tokenizer.hpp"
 
 namespace glassformer::cli {
@@ -27,5 +29,9 @@ Tokenizer choose_tokenizer(const std::string& choice, const TextSource&, Index v
 // The ids of a text to train or score on: a special token that the text spells, such as <|endoftext|>, is that token. With `start`, that token
 // stands before each document.
 std::vector<Token> encode_text(const Tokenizer&, const TextSource&, std::optional<Token> start = std::nullopt);
+// The ids of a text that a model is scored on. Throws Failure when there are fewer than two.
+std::vector<Token> tokens_to_score(const Tokenizer&, const TextSource&, const ModelConfig&);
+// The ids of a text that is trained on, the end of it for validation. Throws Failure when either part is too short.
+TokenSplit tokens_to_train(const Tokenizer&, const TextSource&, std::optional<Token> start, double val_fraction, Index context);
 
 }  // namespace glassformer::cli

@@ -36,16 +36,6 @@ Options declare() {
   return o;
 }
 
-// Training and validation tokens, enough of both.
-TokenSplit split(const Options& o, const TextSource& source, const Tokenizer& tokenizer, Index context, std::optional<Token> start) {
-  TokenSplit tokens = split_tokens(encode_text(tokenizer, source, start), o.real("val-fraction"));
-  if (static_cast<Index>(tokens.train.size()) <= context || tokens.val.size() < 2) {
-    throw Failure(fmt::format("{}: expected more than {} tokens to train on (the context) and at least 2 to validate, found {} and {}",
-                              source.name, context, tokens.train.size(), tokens.val.size()));
-  }
-  return tokens;
-}
-
 // The token that stands before each document, where the text has documents and the tokenizer such a token.
 std::optional<Token> start_token(const TextSource& source, const Tokenizer& tokenizer) {
   return source.documents.empty() ? std::nullopt : tokenizer.bos();
@@ -152,7 +142,7 @@ int train(Arguments arguments, Ranks& ranks) {
     fmt::print(stderr,
                "note: this tokenizer has no start token, so documents are read as running text; --tokenizer bpe learns them apart\n");
   }
-  const TokenSplit tokens = split(o, source, tokenizer, resolved(shape).context, start);
+  const TokenSplit tokens = tokens_to_train(tokenizer, source, start, o.real("val-fraction"), resolved(shape).context);
   const ModelConfig config = from ? before->decoder.config : configuration(o, tokenizer, tokens.train, start.has_value());
   if (resume && !from) {
     ModelConfig found = before->decoder.config;

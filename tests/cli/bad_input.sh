@@ -33,6 +33,11 @@ works $train --data text --json
 json steps parameters train_loss_nats val_loss_nats val_bits_per_byte seconds tokens_per_s model interrupted
 tail -n 1 out | grep -q '"steps":2,.*"interrupted":false' || fail "expected 2 steps, not interrupted"
 cp m/model.safetensors before
+printf t >t
+for command in "eval --model m" "lora train --model m --data text --out a --steps 1 --forget-data t"; do
+  fails 1 "^glassformer: t: expected at least 2 tokens, found 1" $command $([[ "$command" == lora* ]] || echo "--data t")
+done
+fails 1 "^glassformer: short: expected more than 16 tokens to train on (the context) and at least 2 to validate" lora train --model m --data short --out a
 fails 1 "^glassformer: m: expected a new directory, found a model in it; give --resume or --overwrite" $train --data text
 same_bytes m/model.safetensors before
 fails 2 "found both" $train --data text --resume --overwrite

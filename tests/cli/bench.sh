@@ -66,7 +66,17 @@ works bench --quick --activations int8 --json
 says "^prefill q8_0·int8 .* of multiply-adds in float" out
 says "^decode q8_0·int8, 8 at once " out
 says "^prefill nf4  .* of multiply-adds  " out
-says '"activations":"exact",[^}]*"type":"nf4"\|"type":"nf4","activations":"exact"' out
+says '"type":"nf4",[^}]*"activations":"exact"' out
+says '"type":"q4_0",[^}]*"activations":"int8"' out
+# What `bench all` says of one is what the command of its own says.
+keys() { sed 's/"operations":\[[^]]*\]/"operations":0/g' | sed "$1" | grep -o '"[a-z0-9_]*":' | sort; }
+tail -n 1 out >all
+for command in decode prefill; do
+  works bench $command $small --hidden 64
+  checks=$((checks + 1))
+  of_all=$(keys "s/.*\"$command\":\[{\([^}]*\)}.*/\1/" <all) alone=$(tail -n 1 out | keys "")
+  [ -n "$alone" ] && [ "$of_all" = "$alone" ] || fail "bench all: expected of $command the keys" $alone, "found" $of_all
+done
 fails 2 "--activations int8: expected --kernels fused, found reference" bench decode $small --type q8_0 --activations int8 --kernels reference
 fails 2 "--activations int8: expected --kernels fused, found reference" sample --model m --activations int8 --kernels reference
 works bench machine --threads 1 --json

@@ -78,6 +78,8 @@ fails 2 'q5' quantize --model model --type q5 --out new
 fails 2 'expected either --data FILE or --corpus' quantize --model model --type nf4 --out new --context 8
 fails 2 '^glassformer: --context: expected at most 16' quantize --model model --type nf4 --out new --context 17 $text
 fails 1 'missing.txt' quantize --model model --type nf4 --out new --data missing.txt
+printf t >t
+fails 1 '^glassformer: t: expected at least 2 tokens, found 1' quantize --model model --type nf4 --out new --data t
 works train --corpus stories --corpus-bytes 20K $tiny --hidden 24 --steps 1 --out small
 fails 1 'expected a matrix whose rows are a multiple of the format.s block, found none' quantize --model small --type nf4 --out new
 checks=$((checks + 1))
