@@ -84,6 +84,14 @@ template <class S> void copy_columns(const S* b, Index ldb, Index k, Index n, In
   of_width(strip, [&](auto width) { copy_columns<width()>(b, ldb, k, n, strips); });
 }
 
+// The `strip`th of so many strips fetches its share of the cache lines that come next: with each tile a few, which arrive while it is computed.
+template <class S> void fetch_part(kernels::Product<S>& p, Index strip, Index strips) {
+  constexpr Index line = 64 / static_cast<Index>(sizeof(S));
+  const Index lines = (p.k + line - 1) / line;
+  p.ahead_begin = p.ahead ? lines * strip / strips * line : 0;
+  p.ahead_end = p.ahead ? lines * (strip + 1) / strips * line : 0;
+}
+
 template <class S> void scale(const Gemm<S>& g) {
   for (Index i = 0; i < g.m; ++i) {
     for (Index j = 0; j < g.n; ++j) g.c[i * g.ldc + j] *= g.beta;
@@ -116,10 +124,13 @@ template <class S> void gemm(const Gemm<S>& g) {
           p.a = copy.a.data(), p.a_row = 1, p.a_col = group, p.a_group = group * k;
         } else {
           p.a = g.a + row * g.lda + inner, p.a_row = g.lda, p.a_col = 1;
+          // The next block of a, which would otherwise come from memory while the first strip of b waits for it
+          p.ahead = row + kRows < g.m ? p.a + kRows * g.lda : inner + k < g.k ? g.a + inner + k : nullptr;
         }
         for (Index j = 0; j < n; j += width) {
           S* c = g.c + row * g.ldc + column + j;
           const Index w = std::min(width, n - j);
+          fetch_part(p, j / width, (n + width - 1) / width);
           p.b = copy.b.data() + j * k, p.n = round_up(w, lanes), p.c = c, p.c_row = g.ldc;
           if (w == p.n) {
             tile_product(p);

@@ -48,6 +48,8 @@ template <class S> struct Product {
   S* c;
   ptrdiff_t c_row;
   bool accumulate;
+  const S* ahead = nullptr;  // the block of a that comes next, if a_col is 1: a tile fetches numbers [ahead_begin, ahead_end) of the rows that match its own
+  ptrdiff_t ahead_begin = 0, ahead_end = 0;
 };
 // What of c a product holds in registers: `rows` times two vectors. With two vectors of b and a number of a that must leave some free.
 struct ProductTile {

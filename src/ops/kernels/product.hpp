@@ -14,6 +14,9 @@ template <class S, int L, int R, int V, bool kRowsAdjacent>
   typedef S Vec __attribute__((vector_size(L * sizeof(S))));
   const ptrdiff_t a_row = kRowsAdjacent ? 1 : p.a_row, a_col = kRowsAdjacent ? p.a_col : 1;
   for (int r = 0; r < R; ++r) __builtin_prefetch(c + r * p.c_row, 1);  // has all of the loop to arrive
+  for (ptrdiff_t x = p.ahead_begin; !kRowsAdjacent && x < p.ahead_end; x += 64 / sizeof(S)) {
+    for (int r = 0; r < R; ++r) __builtin_prefetch(p.ahead + (a - p.a) + r * a_row + x);
+  }
   Vec sum[R][V] = {};
   for (ptrdiff_t i = 0; i < p.k; ++i) {
     Vec row[V];
