@@ -176,7 +176,7 @@ TEST_CASE("decoder: loss without gradients is the loss with them; masked targets
 
 TEST_CASE("decoder: the same loss when the head's logits are cut into blocks of rows, and a trace sees them whole") {
   ModelConfig c = tiny_config();
-  c.vocab = 40000, c.layers = 1;  // 2²²/40000 = 104 rows at once
+  c.vocab = 40000, c.layers = 1;  // at most 2²³/40000 = 209 rows at once: two blocks of 115
   const Decoder<float> m = random_decoder<float>(c);
   const std::vector<Token> ids = random_ids(230, c.vocab), targets = random_ids(230, c.vocab, 2);
   const std::vector<Index> lengths = {30, 200};
