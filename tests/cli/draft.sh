@@ -22,9 +22,27 @@ json drafted accepted acceptance_rate passes tokens_per_s plain_tokens_per_s spe
 says '"drafted":8,"accepted":8,"acceptance_rate":1.0,"passes":2' out
 says "8 of 8 drafted tokens accepted (100.0%), 2 passes of the model"
 says "without the draft .* tokens/s: drafting is .* times as fast"
-# Timed, the text is printed when it is done.
+# Timed, the text is printed when it is done, and so in one piece. The system tells a shell how often the programs that it has waited for have written.
 checks=$((checks + 1))
 [ "$(text --draft s)" = "$(text --draft s --draft-speedup)" ] || fail "--draft-speedup: expected the same text"
+written() { # sets `writes`
+  local key value
+  while read -r key value; do [ "$key" != syscw: ] || writes=$value; done <"/proc/$BASHPID/io"
+}
+writes_of() (
+  written
+  before=$writes
+  text "$@" >text-of
+  written
+  echo $((writes - before))
+)
+if [ -r /proc/self/io ]; then
+  checks=$((checks + 1))
+  pieces=$(writes_of --draft s) at_once=$(writes_of --draft s --draft-speedup)
+  [ "$pieces" -gt $((at_once + 15)) ] || fail "--draft-speedup: expected one write of a text of 30 tokens, found $at_once with the report, and $pieces without the option"
+else
+  echo "skipped: whether the text is printed when it is done (no /proc/self/io)"
+fi
 works sample --model m --draft s --prompt "the" --prompt "a" --max-tokens 9 --draft-speedup --json --threads 1 --seed 5
 json samples drafted tokens_per_s plain_tokens_per_s speedup
 works sample --model m --draft s --prompt "the" --max-tokens 60 --threads 1
