@@ -1,6 +1,6 @@
 // Memory for what is large and read from end to end: weights, gradients, moments, the KV cache. It comes in huge pages where the system has
-// them: a processor translates addresses page by page and stops looking ahead at a page's end, so that with pages of 4 KiB it read
-// weights at half the speed of the memory or less (measured, in a virtual machine). Several tensors share a huge page.
+// them: a processor translates addresses page by page and stops looking ahead at a page's end, so that it reads pages of 4 KiB
+// more slowly (tests/bench/huge_pages.sh shows by how much). Several tensors share a huge page.
 #pragma once
 #include <cstddef>
 #include <new>
