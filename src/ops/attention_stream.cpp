@@ -27,9 +27,8 @@ template <class S> struct Scratch {
   std::vector<S> memory;
   std::size_t used = 0;
   void start(Index scalars) {
-    used = 0;
     if (static_cast<Index>(memory.size()) < scalars + 16) memory.resize(static_cast<std::size_t>(scalars) + 16);
-    while (reinterpret_cast<std::uintptr_t>(memory.data() + used) % 64 != 0) ++used;
+    used = (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64 / sizeof(S);
   }
   S* take(Index scalars) {
     S* p = memory.data() + used;
@@ -156,80 +155,89 @@ template <class S> void forward_head(const AttentionShape& shape, const Attentio
   }
 }
 
-// scores[j] = scale·q·k_j for R keys, `stride` apart; q [D]
-template <class S, int R> void key_dots(const S* q, Index D, const S* k, Index stride, S scale, S* scores) {
-  using Vec = Lanes<S>;
-  constexpr Index L = kLanes<S>;
-  Vec sum[R] = {};
-  Index d = 0;
-  for (; d + L <= D; d += L) {
-    Vec a, b;
-    std::memcpy(&a, q + d, sizeof a);
-    for (int r = 0; r < R; ++r) std::memcpy(&b, k + r * stride + d, sizeof b), sum[r] += a * b;
+// One query's scores [n] = scale·q·k_j − slope·(n − 1 − j), L keys at a time, and their maximum; k_j [D] `stride` apart, L divides D.
+template <class S, Index L> [[gnu::flatten]] S key_scores(const S* q, Index D, const S* k, Index stride, Index n, S scale, S slope, S* scores) {
+  if constexpr (L > 1) {
+    if (n < L) return key_scores<S, L / 2>(q, D, k, stride, n, scale, slope, scores);
   }
-  for (int r = 0; r < R; ++r) {
-    S total = lanes_sum<S>(sum[r]);
-    for (Index rest = d; rest < D; ++rest) total += q[rest] * k[r * stride + rest];
-    scores[r] = scale * total;
+  using Vec = SomeLanes<S, L>;
+  Vec most = Vec{} + kMinusInfinity<S>, later;
+  for (Index r = 0; r < L; ++r) later[r] = static_cast<S>(L - 1 - r);
+  for (Index next = 0; next < n; next += L) {
+    const Index j = std::min(next, n - L);  // some of the last ones once more
+    Vec sum[L] = {};
+    for (Index d = 0; d < D; d += L) {
+      Vec a, b;
+      std::memcpy(&a, q + d, sizeof a);
+      for (Index r = 0; r < L; ++r) std::memcpy(&b, k + (j + r) * stride + d, sizeof b), sum[r] += a * b;
+    }
+    Vec score = scale * sums_of<S, L>(sum);
+    if (slope != S(0)) score -= slope * (static_cast<S>(n - L - j) + later);
+    most = score > most ? score : most;
+    std::memcpy(scores + j, &score, sizeof score);
   }
+  S max = most[0];
+  for (Index r = 1; r < L; ++r) max = std::max(max, most[r]);
+  return max;
 }
 
-// z [V·L] = Σ_j p_j·v_j, in registers; v_j [≥ V·L], `stride` apart
-template <class S, int V> void weighted_rows(const S* p, Index n, const S* v, Index stride, S* z) {
-  using Vec = Lanes<S>;
-  constexpr Index L = kLanes<S>;
-  Vec sum[V] = {};
-  for (Index j = 0; j < n; ++j) {
-    for (int u = 0; u < V; ++u) {
+// z [V·L] = factor·Σ_j p_j·v_j in registers, in as many sums as hide the latency of a multiply-add; v_j [≥ V·L], `stride` apart
+template <class S, Index L, Index V> void weighted_rows(const S* p, Index n, const S* v, Index stride, S factor, S* z) {
+  using Vec = SomeLanes<S, L>;
+  constexpr Index C = 8 / V;
+  Vec sum[C][V] = {};
+  const auto add = [&](Index j, Index c) {
+    for (Index u = 0; u < V; ++u) {
       Vec row;
       std::memcpy(&row, v + j * stride + u * L, sizeof row);
-      sum[u] += p[j] * row;
+      sum[c][u] += p[j] * row;
     }
+  };
+  Index j = 0;
+  for (; j + C <= n; j += C) {
+    for (Index c = 0; c < C; ++c) add(j + c, c);
   }
-  std::memcpy(z, sum, sizeof sum);
+  for (; j < n; ++j) add(j, 0);
+  for (Index u = 0; u < V; ++u) {
+    for (Index half = C / 2; half > 0; half /= 2) {
+      for (Index c = 0; c < half; ++c) sum[c][u] += sum[c + half][u];
+    }
+    sum[0][u] *= factor;
+  }
+  std::memcpy(z, sum[0], sizeof sum[0]);
 }
 
-// A head of eight numbers (stories260K), for which the loops above are too long: the same of one key and of all values.
-constexpr int kNarrow = 8;
-template <class S> using Narrow = Eigen::Matrix<S, 1, kNarrow>;
-template <class S> S narrow_dot(const S* q, const S* k) { return Eigen::Map<const Narrow<S>>(q).dot(Eigen::Map<const Narrow<S>>(k)); }
-template <class S> void narrow_rows(const S* p, Index n, const S* v, Index stride, S* z) {
-  Narrow<S> sum = Narrow<S>::Zero();
-  for (Index j = 0; j < n; ++j) sum += p[j] * Eigen::Map<const Narrow<S>>(v + j * stride);
-  Eigen::Map<Narrow<S>>{z} = sum;
-}
-
-// Decoding: one query against keys as they lie in the cache, nothing packed. Its bits do not depend on the queries beside it.
-template <class S> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head, Index query) {
-  constexpr Index L = kLanes<S>;
+// Decoding: one query against keys as they lie in the cache, nothing packed. Its bits do not depend on the queries beside it. L divides D.
+template <class S, Index L> void forward_one_query(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head, Index query) {
   const Index place = s.keys - s.queries + query, U = place + 1, D = shape.head_dim, kv = head / (shape.heads / shape.kv_heads);
   const Index begin = shape.window > 0 ? std::max<Index>(0, U - shape.window) : 0, n = U - begin;
   auto& scratch = thread_scratch<S>();
-  scratch.start(U + D + 64);
-  RowMap<S> p(scratch.take(n), n);
-  const S* q = s.q.at(query, head);
+  scratch.start(n + kLanes<S>);
+  S* p = scratch.take(n + kLanes<S>);
   const S scale = static_cast<S>(shape.scale), slope = shape.slopes.empty() ? S(0) : static_cast<S>(shape.slopes[static_cast<std::size_t>(head)]);
-  Index j = 0;
-  for (; D == kNarrow && j < n; ++j) p(j) = scale * narrow_dot(q, s.k.at(begin + j, kv));
-  for (; j + 4 <= n; j += 4) key_dots<S, 4>(q, D, s.k.at(begin + j, kv), s.k.token_stride, scale, p.data() + j);
-  for (; j < n; ++j) key_dots<S, 1>(q, D, s.k.at(begin + j, kv), s.k.token_stride, scale, p.data() + j);
-  for (j = 0; slope != S(0) && j < n; ++j) p(j) -= slope * static_cast<S>(n - 1 - j);
-  const S max = p.maxCoeff();
-  count_attention(2 * n * D), count_pairs(p.data(), 1, n, U);
-  const S sum = exponentials(p.data(), n, max);
-  drop(shape, sequence, head, query, 1, begin, n, s.keys, p.data(), U);
-  S* z = scratch.take(D);
+  const S max = key_scores<S, L>(s.q.at(query, head), D, s.k.at(begin, kv), s.k.token_stride, n, scale, slope, p);
+  count_attention(2 * n * D), count_pairs(p, 1, n, U);
+  store<S>(p + n, AllLanes<S>{}, Lanes<S>{} + kMinusInfinity<S>);
+  const S sum = exponentials(p, round_up(n, kLanes<S>), max), inverse = S(1) / sum;
+  drop(shape, sequence, head, query, 1, begin, n, s.keys, p, U);
   const S* v = s.v.at(begin, kv);
+  S* z = s.z.at(query, head);
+  const Index stride = s.v.token_stride;
   Index d = 0;
-  if (D == kNarrow) narrow_rows(p.data(), n, v, s.v.token_stride, z), d = D;
-  for (; d + 4 * L <= D; d += 4 * L) weighted_rows<S, 4>(p.data(), n, v + d, s.v.token_stride, z + d);
-  for (; d + L <= D; d += L) weighted_rows<S, 1>(p.data(), n, v + d, s.v.token_stride, z + d);
-  for (; d < D; ++d) {
-    z[d] = S(0);
-    for (j = 0; j < n; ++j) z[d] += p(j) * v[j * s.v.token_stride + d];
-  }
-  for (d = 0; d < D; ++d) s.z.at(query, head)[d] = z[d] / sum;
+  for (; d + 8 * L <= D; d += 8 * L) weighted_rows<S, L, 8>(p, n, v + d, stride, inverse, z + d);
+  for (; d + 4 * L <= D; d += 4 * L) weighted_rows<S, L, 4>(p, n, v + d, stride, inverse, z + d);
+  for (; d + 2 * L <= D; d += 2 * L) weighted_rows<S, L, 2>(p, n, v + d, stride, inverse, z + d);
+  for (; d < D; d += L) weighted_rows<S, L, 1>(p, n, v + d, stride, inverse, z + d);
   if (s.logsumexp) s.logsumexp[head * s.queries + query] = max + std::log(sum);
+}
+
+// By vectors as long as the head's width is a multiple of.
+template <class S, Index L = kLanes<S>>
+void forward_one_query_by_width(const AttentionShape& shape, const AttentionSequence<S>& s, Index sequence, Index head, Index query) {
+  if constexpr (L > 1) {
+    if (shape.head_dim % L != 0) return forward_one_query_by_width<S, L / 2>(shape, s, sequence, head, query);
+  }
+  forward_one_query<S, L>(shape, s, sequence, head, query);
 }
 
 // One sequence and key-value head: dk and dv sum over the query heads that read it, in order.
@@ -300,7 +308,7 @@ template <class S> void stream_forward(const AttentionShape& shape, std::span<co
     const Index sequence = task / shape.heads, head = task % shape.heads;
     const auto& s = sequences[static_cast<std::size_t>(sequence)];
     const bool one_by_one = s.queries == 1 || (exec.row_exact && shape.causal);
-    for (Index query = 0; one_by_one && query < s.queries; ++query) forward_one_query(shape, s, sequence, head, query);
+    for (Index query = 0; one_by_one && query < s.queries; ++query) forward_one_query_by_width<S>(shape, s, sequence, head, query);
     if (!one_by_one && s.queries > 0) forward_head(shape, s, sequence, head);
   });
 }

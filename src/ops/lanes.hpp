@@ -1,10 +1,12 @@
 // One register of numbers, for kernels that go along a row from its first element: what they compute does not depend on where the row lies.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "glassformer/core/matrix.hpp"
 #include "glassformer/core/register.hpp"
@@ -12,12 +14,13 @@
 namespace glassformer::ops {
 
 namespace detail {
-template <class S> struct LanesOf {
-  typedef S Type __attribute__((vector_size(kRegisterBytes)));
+template <class S, Index L> struct VectorOf {
+  typedef S Type __attribute__((vector_size(static_cast<std::size_t>(L) * sizeof(S))));
 };
 }  // namespace detail
-template <class S> using Lanes = typename detail::LanesOf<S>::Type;
+template <class S, Index L> using SomeLanes = typename detail::VectorOf<S, L>::Type;  // L: a power of two
 template <class S> constexpr Index kLanes = static_cast<Index>(kRegisterBytes / sizeof(S));
+template <class S> using Lanes = SomeLanes<S, kLanes<S>>;
 
 // How many lanes are meant: a constant for all of them, a number at the end of a row.
 template <class S> using AllLanes = std::integral_constant<Index, kLanes<S>>;
@@ -31,7 +34,7 @@ template <class S, class N> Lanes<S> load(const S* from, N n) {
 template <class S, class N> void store(S* to, N n, Lanes<S> v) { std::memcpy(to, &v, static_cast<std::size_t>(n) * sizeof(S)); }
 
 // f(i, n) for the registers of a row in order: its lanes are elements i … i + n.
-template <class S, class F> void for_lanes(Index length, F&& f) {
+template <class S, class F> [[gnu::always_inline]] inline void for_lanes(Index length, F&& f) {
   Index i = 0;
   for (; i + kLanes<S> <= length; i += kLanes<S>) f(i, AllLanes<S>{});
   if (i < length) f(i, length - i);
@@ -45,6 +48,34 @@ template <class S> S lanes_sum(Lanes<S> v) {
     for (Index l = 0; l < half; ++l) lane[l] += lane[l + half];
   }
   return lane[0];
+}
+
+namespace detail {
+// Of each `group` lanes every second `unit`, from the first or, if `odd`, from the second one: first those of a, then those of b.
+template <class S, Index L, Index unit, Index group, bool odd> SomeLanes<S, L> every_second(SomeLanes<S, L> a, SomeLanes<S, L> b) {
+  constexpr auto from = [](Index lane) {
+    const Index half = group / 2, within = lane % half, place = lane / group * group + within / unit * 2 * unit + within % unit;
+    return static_cast<int>(place + (odd ? unit : 0) + (lane % group < half ? 0 : L));
+  };
+  return [&]<Index... lane>(std::integer_sequence<Index, lane...>) { return __builtin_shufflevector(a, b, from(lane)...); }(std::make_integer_sequence<Index, L>{});
+}
+template <class S, Index L, Index unit, Index group, Index n> SomeLanes<S, L> fold(const SomeLanes<S, L>* v) {
+  if constexpr (n == 1) {
+    return *v;
+  } else {
+    SomeLanes<S, L> sum[n / 2];
+    for (Index i = 0; i < n / 2; ++i) {
+      sum[i] = every_second<S, L, unit, group, false>(v[2 * i], v[2 * i + 1]) + every_second<S, L, unit, group, true>(v[2 * i], v[2 * i + 1]);
+    }
+    if constexpr (n > 2 * L / group) return fold<S, L, unit, group, n / 2>(sum);
+    else return fold<S, L, group, L, n / 2>(sum);
+  }
+}
+}  // namespace detail
+
+// {Σ v[0], …, Σ v[L − 1]}: vectors are added by pairs, first within each 16 bytes, where lanes move at less cost than between them.
+template <class S, Index L> SomeLanes<S, L> sums_of(const SomeLanes<S, L> (&v)[L]) {
+  return detail::fold<S, L, 1, std::min<Index>(L, 16 / sizeof(S)), L>(v);
 }
 
 // Σ over registers, in two chains in turn, so that an addition need not wait for the one before.

@@ -78,13 +78,14 @@ void block_product(float alpha, ConstMatrixRef<float> a, ConstMatrixRef<float> b
 template <class S>
 void row_dot(S alpha, ConstMatrixRef<S> a, ConstMatrixRef<S> b, S beta, MatrixRef<S> c, const Exec& exec) {
   const Index N = a.rows(), K = a.cols(), M = b.rows();
-  // Some 128 KB a task: threads that meet at the end of a product wait for each other no longer than that takes to read.
-  const Index block = std::max<Index>(1, std::min<Index>((M + 7) / 8, 32768 / std::max<Index>(K, 1) + 1));
-  const int threads = N * M * K < 32768 ? 1 : exec.threads;
-  parallel_blocks(threads, M, block, [&](Index begin, Index end) {
+  const auto part = [&](Index begin, Index end) {
     count_linear(N, end - begin, K);
     block_product(alpha, a, b, begin, end, beta, c);
-  });
+  };
+  if (exec.threads <= 1 || N * M * K < 32768) return part(0, M);
+  // Some 128 KB a task: threads that meet at the end of a product wait for each other no longer than that takes to read. Fours of rows stay together.
+  const Index block = std::min<Index>((M + 7) / 8, 32768 / std::max<Index>(K, 1) + 1);
+  parallel_blocks(exec.threads, M, (block + 3) / 4 * 4, part);
 }
 
 const char* kernel_name() { return kernels::chosen().name; }

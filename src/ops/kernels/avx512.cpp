@@ -19,6 +19,7 @@ struct Avx512 {
   static Float zero() { return _mm512_setzero_ps(); }
   static Float set(float x) { return _mm512_set1_ps(x); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }
+  static Float load_first(const float* p, ptrdiff_t n) { return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p); }
   static void store(float* p, Float x) { _mm512_storeu_ps(p, x); }
   static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
   static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }

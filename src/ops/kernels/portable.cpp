@@ -22,6 +22,11 @@ struct Portable {
     std::memcpy(&x, p, sizeof x);
     return x;
   }
+  static Float load_first(const float* p, ptrdiff_t n) {
+    Float x = zero();
+    for (ptrdiff_t i = 0; i < n; ++i) x[i] = p[i];
+    return x;
+  }
   static void store(float* p, Float x) { std::memcpy(p, &x, sizeof x); }
   static Float add(Float a, Float b) { return a + b; }
   static Float mul(Float a, Float b) { return a * b; }

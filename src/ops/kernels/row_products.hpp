@@ -1,7 +1,8 @@
 // The loops, over a vector type V of one instruction set. Included by one source file for each; everything is in an unnamed namespace, or
 // the linker might take one file's instructions for another's.
-//   V::Float, V::Int, V::kLanes, load, set, zero, mul, fma(a, b, c) = a·b + c, sum, sum4 (of four vectors, as sum), widen8 (int8 →
-//   numbers), load_dwords, shift, lookup, widen_halves (of 64-bit words of four fp16), spread (where V::kStreams)
+//   V::Float, V::Int, V::kLanes, load, load_first (n < kLanes numbers, and zeros), set, zero, mul, fma(a, b, c) = a·b + c, sum, sum4 (of
+//   four vectors, as sum), widen8 (int8 → numbers), load_dwords, shift, lookup, widen_halves (of 64-bit words of four fp16), spread (where
+//   V::kStreams)
 //   V::Steps<F>: codes of 4 bits as numbers; V::kChains: sums of a dense row that hide the latency of a multiply-add
 //   V::kStreams: the processor's own prefetch follows several rows at once, a part of W apart, and reads faster so than one row after
 //   another, asked for ahead (measured on Zen 3: 42 to 30 GB/s). On Zen 4 asking was measured to help, and streams were not tried.
@@ -35,15 +36,21 @@ inline void in_groups(ptrdiff_t n, F&& f) {
   if (i < n) f.template operator()<1>(i);
 }
 
+// A function of its own, or the registers that its loops need would hold what the other tiles need.
+template <class V, class F>
+[[gnu::noinline, gnu::flatten]] void in_fours(ptrdiff_t tiles, ptrdiff_t apart, ptrdiff_t n, F f) {
+  for (ptrdiff_t t = 0; t < tiles; ++t) {
+    for (ptrdiff_t token = 0; token < n; ++token) f.template operator()<4, 1>(V::kStreams ? t : 4 * t, apart, token);
+  }
+}
+
 // Calls f(rows of W and of x, both constants; first row of W, how far apart they are, first row of x) so that every row of W meets every
 // row of x: one row of W with up to eight of x, or `fours`: four of W, a quarter of W apart where V::kStreams, with one of x.
 template <class V, bool kMayBeFours, class F>
 inline void in_tiles(ptrdiff_t outputs, ptrdiff_t n, bool fours, F&& f) {
   const ptrdiff_t tiles = kMayBeFours && fours ? outputs / 4 : 0, apart = V::kStreams ? tiles : 1;
   if constexpr (kMayBeFours) {
-    for (ptrdiff_t t = 0; t < tiles; ++t) {
-      for (ptrdiff_t token = 0; token < n; ++token) f.template operator()<4, 1>(V::kStreams ? t : 4 * t, apart, token);
-    }
+    if (tiles > 0) in_fours<V>(tiles, apart, n, f);
   }
   for (ptrdiff_t o = 4 * tiles; o < outputs; ++o) {
     in_groups(n, [&]<int R>(ptrdiff_t token) { f.template operator()<1, R>(o, 0, token); });
@@ -65,7 +72,7 @@ inline void put_sums(const typename V::Float (&sum)[O][R], float* y, ptrdiff_t y
   }
 }
 
-// O rows of W, `w_stride` apart, times R rows of x; the tail is added last.
+// O rows of W, `w_stride` apart, times R rows of x.
 template <class V, int O, int R>
 inline void dense_tile(const float* x, ptrdiff_t x_stride, const float* w, ptrdiff_t w_stride, ptrdiff_t inputs, float* y,
                        ptrdiff_t y_stride, ptrdiff_t apart) {
@@ -76,20 +83,23 @@ inline void dense_tile(const float* x, ptrdiff_t x_stride, const float* w, ptrdi
       for (int c = 0; c < C; ++c) sum[o][r][c] = V::zero();
     }
   }
-  const auto add = [&](ptrdiff_t i, int chain) {
+  // Both pointers go along: of rows that lie at multiples of a stride from one pointer, two are addressed without a register of their own.
+  const auto add = [&](int chain, auto load) {
     typename V::Float value[R];
-    for (int r = 0; r < R; ++r) value[r] = V::load(x + r * x_stride + i);
+    for (int r = 0; r < R; ++r) value[r] = load(x + r * x_stride);
     for (int o = 0; o < O; ++o) {
-      ask_ahead<V>(w + o * w_stride + i);
-      const typename V::Float weight = V::load(w + o * w_stride + i);
+      ask_ahead<V>(w + o * w_stride);
+      const typename V::Float weight = load(w + o * w_stride);
       for (int r = 0; r < R; ++r) sum[o][r][chain] = V::fma(value[r], weight, sum[o][r][chain]);
     }
+    x += L, w += L;
   };
-  ptrdiff_t i = 0;
-  for (; i + C * L <= inputs; i += C * L) {
-    for (int c = 0; c < C; ++c) add(i + c * L, c);
+  ptrdiff_t left = inputs;
+  for (; left >= C * L; left -= C * L) {
+    for (int c = 0; c < C; ++c) add(c, V::load);
   }
-  for (; i + L <= inputs; i += L) add(i, 0);
+  for (; left >= L; left -= L) add(0, V::load);
+  if (left > 0) add(1, [left](const float* p) { return V::load_first(p, left); });
   for (int o = 0; o < O; ++o) {
     for (int r = 0; r < R; ++r) {
       all[o][r] = V::add(sum[o][r][0], sum[o][r][1]);
@@ -97,20 +107,12 @@ inline void dense_tile(const float* x, ptrdiff_t x_stride, const float* w, ptrdi
     }
   }
   put_sums<V, O, R>(all, y, y_stride, apart);
-  for (int o = 0; o < O && i < inputs; ++o) {
-    for (int r = 0; r < R; ++r) {
-      float& total = y[r * y_stride + o * apart];
-      float rest = total;
-      for (ptrdiff_t j = i; j < inputs; ++j) rest = __builtin_fmaf(x[r * x_stride + j], w[o * w_stride + j], rest);
-      total = rest;
-    }
-  }
 }
 
 template <class V>
 void dense_rows(Rows x, const float* w, ptrdiff_t w_stride, ptrdiff_t outputs, ptrdiff_t inputs, Output y) {
   constexpr ptrdiff_t kShort = 512;  // of shorter rows the products are no more work than adding up lanes, which is done for four at once
-  in_tiles<V, true>(outputs, x.n, V::kStreams || inputs <= kShort, [&]<int O, int R>(ptrdiff_t o, ptrdiff_t apart, ptrdiff_t n) {
+  in_tiles<V, true>(outputs, x.n, V::kStreams || inputs <= kShort, [=]<int O, int R>(ptrdiff_t o, ptrdiff_t apart, ptrdiff_t n) {
     dense_tile<V, O, R>(x.data + n * x.stride, x.stride, w + o * w_stride, apart * w_stride, inputs, y.data + n * y.stride + o, y.stride,
                         apart);
   });
