@@ -143,7 +143,22 @@ kernels::QuantizedInput quantized_input(ConstMatrixRef<float> x, const Exec& exe
     }
   };
   parallel_blocks(N * I < 32768 ? 1 : exec.threads, N, 16, put);
-  return {codes.data(), scales.data(), sums.data(), N};
+  kernels::QuantizedInput input{codes.data(), scales.data(), sums.data(), N};
+  const kernels::Kernels& k = kernels::chosen();
+  if (k.turn && N > 1) {
+    static thread_local Vector<std::byte> memory;
+    const Index size = k.turned_size(I), groups = (N + 7) / 8;
+    if (memory.size() < groups * size + 64) memory.resize(groups * size + 64);
+    auto* turned = reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(memory.data()) + 63) / 64 * 64);
+    parallel_blocks(N * I < 32768 ? 1 : exec.threads, groups, 2, [&](Index begin, Index end) {
+      for (Index g = begin; g < end; ++g) {
+        const Index n = 8 * g;
+        k.turn({input.codes + n * I, input.scales + n * blocks, input.sums + n * blocks, std::min<Index>(8, N - n)}, I, turned + g * size);
+      }
+    });
+    input.turned = turned;
+  }
+  return input;
 }
 
 bool in_whole_numbers(const Weight<float>& w, const Exec& exec) {

@@ -1,6 +1,7 @@
 // Compiled for AVX2 with FMA and F16C (Haswell, Zen, and later).
 #include "ops/kernels/integer_products.hpp"
 #include "ops/kernels/row_products.hpp"
+#include "ops/kernels/token_products.hpp"
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 
@@ -21,6 +22,7 @@ struct Avx2 {
   static constexpr ptrdiff_t kLanes = 8;
   static constexpr ptrdiff_t kChains = 2;
   static constexpr bool kStreams = true;
+  static constexpr bool kTokens = true;  // token_products.hpp
   static Float zero() { return _mm256_setzero_ps(); }
   static Float set(float x) { return _mm256_set1_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
@@ -74,7 +76,7 @@ struct Avx2 {
     out[0] = _mm256_permute_ps(x, 0x00), out[1] = _mm256_permute_ps(x, 0x55);
     out[2] = _mm256_permute_ps(x, 0xAA), out[3] = _mm256_permute_ps(x, 0xFF);
   }
-  static Int set_four(const std::int8_t* x) {
+  static Int set_four(const void* x) {
     std::int32_t four;
     std::memcpy(&four, x, 4);
     return _mm256_set1_epi32(four);
@@ -94,6 +96,54 @@ struct Avx2 {
     void add(Int w, const std::int8_t* x) { sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, set_four(x))); }
     Int total(const std::int32_t* x_sum) const { return _mm256_sub_epi32(add_pairs(sum), _mm256_slli_epi32(_mm256_set1_epi32(*x_sum), 3)); }
   };
+  // Token products: a register holds four codes each of eight tokens, and every lane the same four codes of a row of W.
+  // GCC would put all additions of a block at its end, for which there are no registers: what went through here stays where it is written.
+  static void pin(Int& x) { asm("" : "+x"(x)); }
+  template <int O>
+  static void byte_columns(const TurnedBlock& x, const std::uint8_t* rows, ptrdiff_t stride, Int* total) {
+    const Int ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 8
+    for (ptrdiff_t c = 0; c < 8; ++c) {
+      const Int size = load_int(x.column[c].size), sign = load_int(x.column[c].sign);
+      Int product[O];  // one operation of all rows after another: what waits for the one before it would block a queue of the processor
+#pragma GCC unroll 4
+      for (int o = 0; o < O; ++o) product[o] = _mm256_xor_si256(set_four(rows + o * stride + 4 * c), sign);
+#pragma GCC unroll 4
+      for (int o = 0; o < O; ++o) product[o] = _mm256_maddubs_epi16(size, product[o]);
+#pragma GCC unroll 4
+      for (int o = 0; o < O; ++o) product[o] = _mm256_madd_epi16(product[o], ones);
+#pragma GCC unroll 4
+      for (int o = 0; o < O; ++o) {
+        total[o] = _mm256_add_epi32(c == 0 ? load_int(x.negatives) : total[o], product[o]);
+        pin(total[o]);
+      }
+    }
+  }
+  template <int O>
+  static void nibble_columns(const TurnedBlock& x, const std::uint8_t* rows, ptrdiff_t stride, Int* total) {
+    const Int low = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (ptrdiff_t c = 0; c < 4; ++c) {
+      const Int first = load_int(x.codes[c]), second = load_int(x.codes[4 + c]);
+#pragma GCC unroll 4
+      for (int o = 0; o < O; ++o) {
+        const Int w = set_four(rows + o * stride + 4 * c);
+        const Int a = _mm256_maddubs_epi16(_mm256_and_si256(w, low), first);
+        const Int b = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), low), second);
+        total[o] = c == 0 ? _mm256_add_epi16(a, b) : _mm256_add_epi16(total[o], _mm256_add_epi16(a, b));
+        pin(total[o]);
+      }
+    }
+    const Int offset = _mm256_slli_epi32(load_int(x.sums), 3);
+#pragma GCC unroll 4
+    for (int o = 0; o < O; ++o) total[o] = _mm256_sub_epi32(add_pairs(total[o]), offset);
+  }
+  static Int zero_int() { return _mm256_setzero_si256(); }
+  static Int size(Int codes) { return _mm256_abs_epi8(codes); }
+  static Int negative(Int codes) { return _mm256_cmpgt_epi8(zero_int(), codes); }
+  static Int add_masked(Int sum, Int sizes, Int mask) {  // each four bytes of `sizes` where `mask` is set
+    return _mm256_add_epi32(sum, add_pairs(_mm256_maddubs_epi16(_mm256_and_si256(sizes, mask), _mm256_set1_epi8(1))));
+  }
   static Int load_int(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
   static void store_int(void* p, Int x) { _mm256_store_si256(static_cast<__m256i*>(p), x); }
   static Float to_float(Int x) { return _mm256_cvtepi32_ps(x); }
@@ -182,7 +232,7 @@ struct LevelSteps {
 
 const Kernels avx2 = {"AVX2",        dense_rows<Avx2>,  q8_0_rows<Avx2>,       arranged_size<Avx2>,
                       arrange<Avx2>, nibble_rows<Avx2>, integer_scratch<Avx2>, integer_rows<Avx2>,
-                      kTileAvx2,     product_avx2,      product_avx2};
+                      turned_bytes,  turn_tokens<Avx2>, kTileAvx2,     product_avx2,      product_avx2};
 
 }  // namespace glassformer::ops::kernels
 #else

@@ -15,6 +15,7 @@ struct Avx512 {
   using Steps = LookedUp<Avx512, F>;
   static constexpr ptrdiff_t kLanes = 16;
   static constexpr ptrdiff_t kChains = 4;
+  static constexpr bool kTokens = false;
   static constexpr bool kStreams = false;
   static Float zero() { return _mm512_setzero_ps(); }
   static Float set(float x) { return _mm512_set1_ps(x); }
@@ -135,7 +136,7 @@ struct Avx512 {
 
 const Kernels avx512 = {"AVX-512",       dense_rows<Avx512>,  q8_0_rows<Avx512>,       arranged_size<Avx512>,
                         arrange<Avx512>, nibble_rows<Avx512>, integer_scratch<Avx512>, integer_rows<Avx512>,
-                        kTileAvx512,     product_avx512,      product_avx512};
+                        nullptr, nullptr, kTileAvx512,     product_avx512,      product_avx512};
 
 }  // namespace glassformer::ops::kernels
 #else

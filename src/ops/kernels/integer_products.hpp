@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "ops/kernels/row_products.hpp"
+#include "ops/kernels/token_products.hpp"
 
 namespace glassformer::ops::kernels {
 namespace {
@@ -78,23 +79,25 @@ inline void integer_tile(const QuantizedInput& x, ptrdiff_t n, const Tile& tile,
   for (int r = 0; r < R; ++r) V::store(out[r], sum[r]);
 }
 
+// [first, …): the tokens that `one token a lane` is not for.
 template <class V, Format format>
-void integer_rows_of(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y) {
+void row_lanes(const QuantizedInput& x, ptrdiff_t first_token, const QuantizedRows& w, void* scratch, Output y) {
   constexpr ptrdiff_t L = V::kLanes;
   const ptrdiff_t blocks = w.cols / 32, row_bytes = blocks * (format == Format::q8_0 ? 34 : 18);
   Tile tile{nullptr, 0, blocks, static_cast<std::uint8_t*>(scratch), nullptr};
   tile.scales = reinterpret_cast<float*>(tile.codes + blocks * 32 * L);
   auto* copy = reinterpret_cast<std::uint8_t*>(tile.scales + blocks * L);
+  const ptrdiff_t tokens = x.n - first_token;
   const auto multiply = [&](ptrdiff_t first, ptrdiff_t apart, ptrdiff_t rows) {
-    in_groups(x.n, [&]<int R>(ptrdiff_t n) {
+    in_groups(tokens, [&]<int R>(ptrdiff_t n) {
       alignas(64) float out[R][L];
-      n == 0 ? integer_tile<V, format, R, true>(x, n, tile, out) : integer_tile<V, format, R, false>(x, n, tile, out);
+      n == 0 ? integer_tile<V, format, R, true>(x, first_token + n, tile, out) : integer_tile<V, format, R, false>(x, first_token + n, tile, out);
       for (int r = 0; r < R; ++r) {
-        for (ptrdiff_t lane = 0; lane < rows; ++lane) y.data[(n + r) * y.stride + first + lane * apart] = out[r][lane];
+        for (ptrdiff_t lane = 0; lane < rows; ++lane) y.data[(first_token + n + r) * y.stride + first + lane * apart] = out[r][lane];
       }
     });
   };
-  const bool streams = V::kStreams && x.n <= 8;  // for more tokens memory is not what takes the time, and y is better written in order
+  const bool streams = V::kStreams && tokens <= 8;  // for more tokens memory is not what takes the time, and y is better written in order
   const ptrdiff_t tiles = w.rows / L, apart = streams ? tiles : 1, rest = w.rows % L;
   for (ptrdiff_t t = 0; t < tiles; ++t) {
     const ptrdiff_t first = streams ? t : t * L;
@@ -107,6 +110,45 @@ void integer_rows_of(const QuantizedInput& x, const QuantizedRows& w, void* scra
     tile.rows = copy, tile.stride = row_bytes;
     multiply(tiles * L, 1, rest);
   }
+}
+
+// All tokens of x that were turned, by four rows of W a tile.
+template <class V, Format format>
+void token_lanes(const QuantizedInput& x, ptrdiff_t tokens, const QuantizedRows& w, void* scratch, Output y) {
+  constexpr ptrdiff_t bytes = format == Format::q8_0 ? 34 : 18;
+  const ptrdiff_t blocks = w.cols / 32, row_bytes = blocks * bytes;
+  const bool streams = V::kStreams && tokens <= 8;
+  auto* scales = static_cast<float*>(scratch);
+  const ptrdiff_t tiles = w.rows / 4, apart = streams ? tiles : 1;
+  for (ptrdiff_t t = 0; t < tiles; ++t) {
+    const ptrdiff_t first = streams ? t : 4 * t;
+    const std::uint8_t* rows = w.blocks + first * row_bytes;
+    row_scales<V, 4>(rows, apart * row_bytes, bytes, blocks, scales);
+    for (ptrdiff_t n = 0; n < tokens; n += 8) {
+      const auto* turned = reinterpret_cast<const TurnedBlock*>(x.turned + n / 8 * turned_bytes(w.cols));
+      alignas(32) float out[4][8];
+      token_tile<V, format, 4>(turned, rows, apart * row_bytes, scales, blocks, out);
+      for (ptrdiff_t r = 0; r < 8 && n + r < tokens; ++r) {
+        for (ptrdiff_t o = 0; o < 4; ++o) y.data[(n + r) * y.stride + first + o * apart] = out[o][r];
+      }
+    }
+  }
+  const ptrdiff_t row = 4 * tiles;
+  if (row < w.rows) {
+    row_lanes<V, format>({x.codes, x.scales, x.sums, tokens}, 0, {format, w.blocks + row * row_bytes, nullptr, w.rows - row, w.cols}, scratch,
+                         {y.data + row, y.stride});
+  }
+}
+
+template <class V, Format format>
+void integer_rows_of(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y) {
+  ptrdiff_t tokens = 0;
+  if constexpr (V::kTokens) {
+    constexpr ptrdiff_t kWorth = 4;  // fewer are done sooner by lanes of rows
+    if (x.turned) tokens = x.n % 8 < kWorth ? x.n / 8 * 8 : x.n;
+    if (tokens > 0) token_lanes<V, format>(x, tokens, w, scratch, y);
+  }
+  if (tokens < x.n) row_lanes<V, format>(x, tokens, w, scratch, y);
 }
 template <class V>
 void integer_rows(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y) {

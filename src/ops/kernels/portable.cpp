@@ -8,6 +8,7 @@ namespace {
 struct Portable {
   static constexpr ptrdiff_t kLanes = 8;
   static constexpr ptrdiff_t kChains = 4;
+  static constexpr bool kTokens = false;
   static constexpr bool kStreams = true;
   typedef float Float __attribute__((vector_size(32)));
   typedef std::int32_t Int __attribute__((vector_size(32)));
@@ -137,6 +138,6 @@ struct Portable {
 
 const Kernels portable = {"portable",        dense_rows<Portable>,  q8_0_rows<Portable>,       arranged_size<Portable>,
                           arrange<Portable>, nibble_rows<Portable>, integer_scratch<Portable>, integer_rows<Portable>,
-                          kTilePortable,     product_portable,      product_portable};
+                          nullptr, nullptr, kTilePortable,     product_portable,      product_portable};
 
 }  // namespace glassformer::ops::kernels
