@@ -79,7 +79,7 @@ inline void integer_tile(const QuantizedInput& x, ptrdiff_t n, const Tile& tile,
   for (int r = 0; r < R; ++r) V::store(out[r], sum[r]);
 }
 
-// [first, …): the tokens that `one token a lane` is not for.
+// One row of W a lane, for the tokens from the first on.
 template <class V, Format format>
 void row_lanes(const QuantizedInput& x, ptrdiff_t first_token, const QuantizedRows& w, void* scratch, Output y) {
   constexpr ptrdiff_t L = V::kLanes;

@@ -65,13 +65,15 @@ inline void row_scales(const std::uint8_t* rows, ptrdiff_t stride, ptrdiff_t byt
 
 // O rows of W, `stride` bytes apart, times eight tokens; out [O][8 tokens].
 template <class V, Format format, int O>
-inline void token_tile(const TurnedBlock* x, const std::uint8_t* rows, ptrdiff_t stride, const float* scales, ptrdiff_t blocks, float (*out)[8]) {
+inline void token_tile(const TurnedBlock* x, const std::uint8_t* rows, ptrdiff_t stride, const float* scales, ptrdiff_t blocks,
+                       float (*out)[8]) {
   constexpr ptrdiff_t bytes = format == Format::q8_0 ? 34 : 18;
   typename V::Float sum[O];
   for (int o = 0; o < O; ++o) sum[o] = V::zero();
   for (ptrdiff_t b = 0; b < blocks; ++b, ++x, rows += bytes, scales += O) {
     typename V::Int total[O];
-    format == Format::q8_0 ? V::template byte_columns<O>(*x, rows + 2, stride, total) : V::template nibble_columns<O>(*x, rows + 2, stride, total);
+    format == Format::q8_0 ? V::template byte_columns<O>(*x, rows + 2, stride, total)
+                           : V::template nibble_columns<O>(*x, rows + 2, stride, total);
     const typename V::Float x_scales = V::load(x->scales);
     for (int o = 0; o < O; ++o) sum[o] = V::fma(V::to_float(total[o]), V::mul(V::set(scales[o]), x_scales), sum[o]);
   }
