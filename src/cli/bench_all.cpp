@@ -92,6 +92,7 @@ int bench_all_command(Arguments arguments) {
     if (type == "f32") return plain;
     if (type != quantized.linear) {
       const QuantizedType q = checked(quantized_named(type));
+      quantized = {};
       quantized = bench_subject(quantize_decoder(plain.model, {q, q}, exec), type, type, exec);
     }
     return quantized;

@@ -38,9 +38,9 @@ struct AdaptedModel : ModelFiles {
 // prompt with a weight).
 AdaptedModel load_adapted_model(const Options&);
 
-// Are activations rounded to 8 bits when this model runs? With --activations int8 and no matrix that takes them so, a note on standard error
-// says that they are not; `name` is the model's.
+// Are activations rounded to 8 bits when this model runs?
 bool rounds_activations(const Exec&, const Decoder<float>&);
+// With --activations int8 and no matrix that takes them so, a note on standard error says that they are not; `name` is the model's.
 bool rounds_activations(const Options&, const Decoder<float>&, const std::string& name);
 
 // Throws Failure when `out` is there and holds something, unless that may be overwritten.

@@ -15,14 +15,16 @@ namespace {
 constexpr Index kSmallProduct = 64 * 64 * 64;  // not worth a second thread
 constexpr Index kColumnUnit = 32, kRowUnit = 16;  // block edges fall on whole vectors, and leave few odd rows to the kernels' tiles
 
-// One block a thread: each copies an operand for itself, so more would cost more than a thread that comes late. No other loop may be cut by the
-// number of threads; here an element of c has the same bits in any block (gemm.hpp).
+// One block a thread: each copies an operand for itself, so more would cost more than a thread that comes late. Only loops of matrix products may be
+// cut by the number of threads; an element of c has the same bits in any block (gemm.hpp).
 Index block_length(Index length, Index unit, int threads) { return round_up(length, threads * unit) / threads; }
 
 // Where c is cut by rows, each block copies all of b for itself; by columns, each reads all of a, or copies that, too, if it is transposed.
 template <class S> bool cut_by_rows(const Gemm<S>& g, int threads) {
-  if (g.transpose_a) return g.m >= g.n;
-  return g.m >= 2 * g.n || g.n < 2 * threads * kColumnUnit;
+  const auto busy = [&](Index length, Index unit) { return std::min<Index>(threads, (length + unit - 1) / unit); };
+  const Index rows = busy(g.m, kRowUnit), columns = busy(g.n, kColumnUnit);
+  if (rows != columns) return rows > columns;
+  return g.m >= (g.transpose_a ? 1 : 2) * g.n;
 }
 
 template <class S> void gemm_in_blocks(const Gemm<S>& g, const Exec& exec) {

@@ -145,20 +145,21 @@ kernels::QuantizedInput quantized_input(ConstMatrixRef<float> x, QuantizedType t
   parallel_blocks(N * I < 32768 ? 1 : exec.threads, N, 16, put);
   kernels::QuantizedInput input{codes.data(), scales.data(), sums.data(), N};
   const kernels::Kernels& k = kernels::chosen();
-  // Many tokens in bytes are faster with rows of W turned: a tenth of a prompt of 256 was measured. The bits are the same.
-  const bool many = type == QuantizedType::q8_0 && N > 16;
-  if (k.turn && N > 1 && !many) {
+  // One token a lane where that is faster (docs/performance.md): not for fewer than four, nor for many of q8_0. The bits are the same.
+  const Index last = N % 8 < 4 ? N / 8 * 8 : N, lanes = type == QuantizedType::q8_0 && N > 16 ? 0 : last;
+  if (k.turn && lanes > 0) {
     static thread_local Vector<std::byte> memory;
-    const Index size = k.turned_size(I), groups = (N + 7) / 8;
+    const kernels::Format format = type == QuantizedType::q8_0 ? kernels::Format::q8_0 : kernels::Format::q4_0;
+    const Index size = k.turned_size(format, I), groups = (lanes + 7) / 8;
     if (memory.size() < groups * size + 64) memory.resize(groups * size + 64);
     auto* turned = reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(memory.data()) + 63) / 64 * 64);
     parallel_blocks(N * I < 32768 ? 1 : exec.threads, groups, 2, [&](Index begin, Index end) {
       for (Index g = begin; g < end; ++g) {
         const Index n = 8 * g;
-        k.turn({input.codes + n * I, input.scales + n * blocks, input.sums + n * blocks, std::min<Index>(8, N - n)}, I, turned + g * size);
+        k.turn(format, {input.codes + n * I, input.scales + n * blocks, input.sums + n * blocks, std::min<Index>(8, N - n)}, I, turned + g * size);
       }
     });
-    input.turned = turned;
+    input.turned = turned, input.turned_tokens = lanes;
   }
   return input;
 }

@@ -1,4 +1,4 @@
-// Transposed copies, four rows of four at a time: number by number a copy takes as long as the product that it is for, where heads are narrow.
+// Transposed copies for matrix products, four rows of four at a time: number by number a copy takes as long as the product that it is for, where that is small.
 #pragma once
 #include <cstring>
 

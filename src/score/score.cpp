@@ -38,15 +38,15 @@ std::optional<Token> document_separator(const ModelConfig& c) {
   return c.prepend_bos && c.bos >= 0 ? std::optional<Token>(c.bos) : std::nullopt;
 }
 
-std::vector<Batch> scoring_batches(std::span<const Token> ids, Index context, std::optional<Token> separator) {
-  return whole_split(ids, context, std::max<Index>(1, kTokensAtOnce / context), separator);
+std::vector<Batch> scoring_batches(std::span<const Token> ids, Index context, std::optional<Token> separator, Index prompt) {
+  return whole_split(ids, context, std::max<Index>(1, kTokensAtOnce / (context + prompt)), separator);
 }
 
 Score score_tokens(const Decoder<float>& model, const Tokenizer& tokenizer, std::span<const Token> ids, Index context, const Exec& exec) {
   const std::vector<Token> prompt = soft_prompt_ids(model);
   const Index room = context - static_cast<Index>(prompt.size());
   require(room > 0, "score: expected a context of more than the {} tokens of the soft prompt, found {}", prompt.size(), context);
-  std::vector<Batch> batches = scoring_batches(ids, room, document_separator(model.config));
+  std::vector<Batch> batches = scoring_batches(ids, room, document_separator(model.config), context - room);
   if (!prompt.empty()) std::ranges::transform(batches, batches.begin(), [&](const Batch& batch) { return prepend(batch, prompt); });
   return score_batches(model, tokenizer, batches, exec);
 }

@@ -176,10 +176,10 @@ TEST_CASE("decoder: loss without gradients is the loss with them; masked targets
 
 TEST_CASE("decoder: the same loss when the head's logits are cut into blocks of rows, and a trace sees them whole") {
   ModelConfig c = tiny_config();
-  c.vocab = 40000, c.layers = 1;  // at most 2²³/40000 = 209 rows at once: two blocks of 115
+  c.vocab = 40000, c.layers = 1;  // at most 2²³/40000 = 209 rows at once: blocks of 116 and 115
   const Decoder<float> m = random_decoder<float>(c);
-  const std::vector<Token> ids = random_ids(230, c.vocab), targets = random_ids(230, c.vocab, 2);
-  const std::vector<Index> lengths = {30, 200};
+  const std::vector<Token> ids = random_ids(231, c.vocab), targets = random_ids(231, c.vocab, 2);
+  const std::vector<Index> lengths = {31, 200};
   Runner<float> run{m};
   DecoderSaved<float> saved;
   auto cut = make_gradients(m), whole = make_gradients(m);
@@ -187,8 +187,8 @@ TEST_CASE("decoder: the same loss when the head's logits are cut into blocks of 
   Recorder<float> recorder({"logits", "logits.grad"});
   run.trace = &recorder;
   const Loss b = decoder_loss<float>(m, run.pass(lengths), ids, targets, &saved, &whole, 1.f);
-  CHECK(recorder.at("logits").rows() == 230);
-  CHECK(recorder.at("logits.grad").rows() == 230);
+  CHECK(recorder.at("logits").rows() == 231);
+  CHECK(recorder.at("logits.grad").rows() == 231);
   CHECK(a.sum_nats == doctest::Approx(b.sum_nats).epsilon(1e-6));
   CHECK(relative_error(as_row(cut.arena), as_row(whole.arena)) < 1e-5);
 }

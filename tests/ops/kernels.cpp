@@ -87,14 +87,15 @@ Matrix<float> integer_product(const kernels::Kernels& k, const Quantized& w, con
   kernels::QuantizedInput input = x.input();
   Vector<double> turned;  // [groups of eight tokens][size], at a multiple of 64
   if (k.turn && input.n > 1) {
-    const Index I = w.matrix.cols, size = k.turned_size(I), groups = (input.n + 7) / 8;
+    const kernels::Format format = w.rows().format;
+    const Index I = w.matrix.cols, size = k.turned_size(format, I), groups = (input.n + 7) / 8;
     turned.resize((groups * size + 64) / 8);
     auto* out = reinterpret_cast<std::byte*>((reinterpret_cast<std::uintptr_t>(turned.data()) + 63) / 64 * 64);
     for (Index g = 0; g < groups; ++g) {
       const Index n = 8 * g;
-      k.turn({input.codes + n * I, input.scales + n * I / 32, input.sums + n * I / 32, std::min<Index>(8, input.n - n)}, I, out + g * size);
+      k.turn(format, {input.codes + n * I, input.scales + n * I / 32, input.sums + n * I / 32, std::min<Index>(8, input.n - n)}, I, out + g * size);
     }
-    input.turned = out;
+    input.turned = out, input.turned_tokens = input.n;
   }
   k.integer(input, w.rows(), aligned, {y.data(), y.cols()});
   return y;

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace glassformer::ops {
@@ -13,7 +14,30 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 float exp_of(float x) { return exp(Lanes<float>{} + x)[0]; }
 
+// Whole numbers, so that every order of adding up comes to the same.
+template <class S, Index L> void check_sums_of() {
+  SomeLanes<S, L> v[L];
+  S right[L] = {};
+  for (Index i = 0; i < L; ++i) {
+    for (Index l = 0; l < L; ++l) {
+      const S number = static_cast<S>((7 * i + 3 * l * l + i * l) % 101);
+      if constexpr (L == 1) std::memcpy(&v[i], &number, sizeof number);
+      else v[i][l] = number;
+      right[i] += number;
+    }
+  }
+  const SomeLanes<S, L> sums = sums_of<S, L>(v);
+  CAPTURE(L);
+  CHECK(std::memcmp(&sums, right, sizeof right) == 0);
+  if constexpr (2 * L <= kLanes<S>) check_sums_of<S, 2 * L>();
+}
+
 }  // namespace
+
+TEST_CASE("lanes: the sums of as many registers as a register has lanes, in their order, up to this processor's length") {
+  check_sums_of<float, 1>();
+  check_sums_of<double, 1>();
+}
 
 TEST_CASE("lanes: exp of float is within 1.1 units in the last place from -87 to 88") {
   constexpr std::uint32_t kStep = 4001;  // of the numbers' bits; with 1, all of them, the most was 1.01 where products and sums are joined

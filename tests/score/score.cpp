@@ -11,6 +11,14 @@
 using namespace glassformer;
 using namespace glassformer::test;
 
+TEST_CASE("windows are scored some 2,048 tokens at once, the soft prompt before each counted") {
+  const std::vector<Token> ids(5000, 1);
+  const auto windows = [&](Index context, Index prompt) { return static_cast<Index>(scoring_batches(ids, context, std::nullopt, prompt).front().starts.size()) - 1; };
+  CHECK(windows(16, 0) == 128);
+  CHECK(windows(16, 240) == 8);
+  CHECK(windows(1, 255) == 8);
+}
+
 TEST_CASE("a soft prompt stands before each window, takes places of it and is not scored") {
   ModelConfig config = tiny_config(Position::rope);
   config.vocab = 256;

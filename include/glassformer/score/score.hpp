@@ -25,8 +25,9 @@ struct Score {
 // The token that begins each document, for a model that was trained on documents apart; none for one that was trained on windows of running text.
 std::optional<Token> document_separator(const ModelConfig&);
 
-// The text once, in non-overlapping windows of `context` tokens or document by document, some 2,048 tokens a batch. Throws as whole_split does.
-std::vector<Batch> scoring_batches(std::span<const Token> ids, Index context, std::optional<Token> separator);
+// The text once, in non-overlapping windows of `context` tokens or document by document, some 2,048 tokens a batch, with the `prompt` tokens that are going
+// to stand before each window. Throws as whole_split does.
+std::vector<Batch> scoring_batches(std::span<const Token> ids, Index context, std::optional<Token> separator, Index prompt = 0);
 // The loss on these: every token but the first is scored once.
 // An attached soft prompt stands before each window, and is a part of its `context`. Throws std::invalid_argument when there are fewer than
 // two tokens.

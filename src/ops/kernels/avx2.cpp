@@ -100,7 +100,7 @@ struct Avx2 {
   // GCC would put all additions of a block at its end, for which there are no registers: what went through here stays where it is written.
   static void pin(Int& x) { asm("" : "+x"(x)); }
   template <int O>
-  static void byte_columns(const TurnedBlock& x, const std::uint8_t* rows, ptrdiff_t stride, Int* total) {
+  static void byte_columns(const TurnedForBytes& x, const std::uint8_t* rows, ptrdiff_t stride, Int* total) {
     const Int ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 8
     for (ptrdiff_t c = 0; c < 8; ++c) {
@@ -120,7 +120,7 @@ struct Avx2 {
     }
   }
   template <int O>
-  static void nibble_columns(const TurnedBlock& x, const std::uint8_t* rows, ptrdiff_t stride, Int* total) {
+  static void nibble_columns(const TurnedForNibbles& x, const std::uint8_t* rows, ptrdiff_t stride, Int* total) {
     const Int low = _mm256_set1_epi8(15);
 #pragma GCC unroll 4
     for (ptrdiff_t c = 0; c < 4; ++c) {
@@ -232,7 +232,7 @@ struct LevelSteps {
 
 const Kernels avx2 = {"AVX2",        dense_rows<Avx2>,  q8_0_rows<Avx2>,       arranged_size<Avx2>,
                       arrange<Avx2>, nibble_rows<Avx2>, integer_scratch<Avx2>, integer_rows<Avx2>,
-                      turned_bytes,  turn_tokens<Avx2>, kTileAvx2,     product_avx2,      product_avx2};
+                      turned_size,   turn_tokens<Avx2>, kTileAvx2,             product_avx2,       product_avx2};
 
 }  // namespace glassformer::ops::kernels
 #else

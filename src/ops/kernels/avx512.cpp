@@ -136,7 +136,7 @@ struct Avx512 {
 
 const Kernels avx512 = {"AVX-512",       dense_rows<Avx512>,  q8_0_rows<Avx512>,       arranged_size<Avx512>,
                         arrange<Avx512>, nibble_rows<Avx512>, integer_scratch<Avx512>, integer_rows<Avx512>,
-                        nullptr, nullptr, kTileAvx512,     product_avx512,      product_avx512};
+                        nullptr,         nullptr,             kTileAvx512,             product_avx512,       product_avx512};
 
 }  // namespace glassformer::ops::kernels
 #else

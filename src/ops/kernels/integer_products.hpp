@@ -114,7 +114,8 @@ void row_lanes(const QuantizedInput& x, ptrdiff_t first_token, const QuantizedRo
 
 // All tokens of x that were turned, by four rows of W a tile.
 template <class V, Format format>
-void token_lanes(const QuantizedInput& x, ptrdiff_t tokens, const QuantizedRows& w, void* scratch, Output y) {
+void token_lanes(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y) {
+  const ptrdiff_t tokens = x.turned_tokens;
   constexpr ptrdiff_t bytes = format == Format::q8_0 ? 34 : 18;
   const ptrdiff_t blocks = w.cols / 32, row_bytes = blocks * bytes;
   const bool streams = V::kStreams && tokens <= 8;
@@ -125,7 +126,7 @@ void token_lanes(const QuantizedInput& x, ptrdiff_t tokens, const QuantizedRows&
     const std::uint8_t* rows = w.blocks + first * row_bytes;
     row_scales<V, 4>(rows, apart * row_bytes, bytes, blocks, scales);
     for (ptrdiff_t n = 0; n < tokens; n += 8) {
-      const auto* turned = reinterpret_cast<const TurnedBlock*>(x.turned + n / 8 * turned_bytes(w.cols));
+      const auto* turned = reinterpret_cast<const Turned<format>*>(x.turned + n / 8 * turned_bytes<format>(w.cols));
       alignas(32) float out[4][8];
       token_tile<V, format, 4>(turned, rows, apart * row_bytes, scales, blocks, out);
       for (ptrdiff_t r = 0; r < 8 && n + r < tokens; ++r) {
@@ -142,13 +143,10 @@ void token_lanes(const QuantizedInput& x, ptrdiff_t tokens, const QuantizedRows&
 
 template <class V, Format format>
 void integer_rows_of(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y) {
-  ptrdiff_t tokens = 0;
   if constexpr (V::kTokens) {
-    constexpr ptrdiff_t kWorth = 4;  // fewer are done sooner by lanes of rows
-    if (x.turned) tokens = x.n % 8 < kWorth ? x.n / 8 * 8 : x.n;
-    if (tokens > 0) token_lanes<V, format>(x, tokens, w, scratch, y);
+    if (x.turned_tokens > 0) token_lanes<V, format>(x, w, scratch, y);
   }
-  if (tokens < x.n) row_lanes<V, format>(x, tokens, w, scratch, y);
+  if (x.turned_tokens < x.n) row_lanes<V, format>(x, x.turned_tokens, w, scratch, y);
 }
 template <class V>
 void integer_rows(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y) {

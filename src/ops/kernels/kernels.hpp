@@ -34,7 +34,9 @@ struct QuantizedInput {
   const float* scales;       // [N, I/32]
   const std::int32_t* sums;  // [N, I/32] Σ codes of the block: what W's codes are more than they stand for is taken off again
   ptrdiff_t n;
-  const std::byte* turned = nullptr;  // Kernels::turn of eight tokens after eight, [N/8 rounded up][turned_size]; or null
+  // The first tokens as Kernels::turn puts them, eight after eight: [turned_tokens/8 rounded up][turned_size]. Those are multiplied one token a lane.
+  const std::byte* turned = nullptr;
+  ptrdiff_t turned_tokens = 0;
 };
 
 // c [m, n] (+)= alpha·a·b on operands that lie in cache; each element is summed from the first of k to the last.
@@ -74,9 +76,9 @@ struct Kernels {
   // y = x·Wᵀ in whole numbers within a block of 32, for q8_0 and q4_0. `scratch` holds integer_scratch(I) bytes, at a multiple of 64.
   ptrdiff_t (*integer_scratch)(ptrdiff_t inputs);
   void (*integer)(const QuantizedInput& x, const QuantizedRows& w, void* scratch, Output y);
-  // Null, or up to eight tokens of x so that `integer` can take them at once: one token a lane. turned_size bytes, at a multiple of 64.
-  ptrdiff_t (*turned_size)(ptrdiff_t inputs);
-  void (*turn)(const QuantizedInput& x, ptrdiff_t inputs, void* turned);
+  // Null, or up to eight tokens of x so that `integer` can take them at once with weights of that format. turned_size bytes, at a multiple of 32.
+  ptrdiff_t (*turned_size)(Format, ptrdiff_t inputs);
+  void (*turn)(Format, const QuantizedInput& x, ptrdiff_t inputs, void* turned);
   ProductTile tile;
   void (*product_f32)(const Product<float>&);
   void (*product_f64)(const Product<double>&);

@@ -138,6 +138,6 @@ struct Portable {
 
 const Kernels portable = {"portable",        dense_rows<Portable>,  q8_0_rows<Portable>,       arranged_size<Portable>,
                           arrange<Portable>, nibble_rows<Portable>, integer_scratch<Portable>, integer_rows<Portable>,
-                          nullptr, nullptr, kTilePortable,     product_portable,      product_portable};
+                          nullptr,           nullptr,               kTilePortable,             product_portable,       product_portable};
 
 }  // namespace glassformer::ops::kernels

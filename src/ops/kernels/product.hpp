@@ -15,7 +15,10 @@ template <class S, int L, int R, int V, bool kRowsAdjacent>
   const ptrdiff_t a_row = kRowsAdjacent ? 1 : p.a_row, a_col = kRowsAdjacent ? p.a_col : 1;
   for (int r = 0; r < R; ++r) __builtin_prefetch(c + r * p.c_row, 1);  // has all of the loop to arrive
   for (ptrdiff_t x = p.ahead_begin; !kRowsAdjacent && x < p.ahead_end; x += 64 / sizeof(S)) {
-    for (int r = 0; r < R; ++r) __builtin_prefetch(p.ahead + (a - p.a) + r * a_row + x);
+    // as a number: of a shorter block some rows would lie beyond its end
+    for (int r = 0; r < R; ++r) {
+      __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p.ahead) + sizeof(S) * static_cast<std::size_t>(a - p.a + r * a_row + x)));
+    }
   }
   Vec sum[R][V] = {};
   for (ptrdiff_t i = 0; i < p.k; ++i) {
