@@ -118,8 +118,8 @@ template <class S> std::size_t lowest_trained(const DecoderGrads<S>& g) {
 
 // Rows of logits that are held at once: 2²³ numbers, in even blocks. Each block copies all of the head's weights, so few rows would cost more than they save.
 Index head_rows(Index vocab, Index rows) {
-  const Index most = std::max<Index>((Index{1} << 23) / vocab, 64), blocks = (rows + most - 1) / most;
-  return blocks > 1 ? (rows + blocks - 1) / blocks : std::max<Index>(rows, 1);
+  const Index most = std::max<Index>((Index{1} << 23) / vocab, 64), blocks = std::max<Index>((rows + most - 1) / most, 1);
+  return std::max<Index>((rows + blocks - 1) / blocks, 1);
 }
 
 }  // namespace

@@ -62,26 +62,14 @@ template <class S> void copy_rows(const S* b, Index ldb, Index k, Index n, Index
 }
 
 // strips [n/width][k][width] ← bᵀ for b [n, k], zeros beyond n
-template <Index width, class S> void copy_columns(const S* b, Index ldb, Index k, Index n, S* strips) {
-  for (Index j = 0; j < n; j += width, strips += k * width) {
-    for (Index x = 0; x < width; x += 4) {
-      const Index here = std::clamp<Index>(n - j - x, 0, 4);
-      const S* from = here > 0 ? b + (j + x) * ldb : nullptr;
-      const Index next = j + x + 8 <= n ? 4 * ldb : 0;  // to the four rows after these
-      Index i = 0;
-      for (; here == 4 && i + 16 <= k; i += 16) {
-        for (Index t = 0; t < 4; ++t) __builtin_prefetch(from + next + t * ldb + i);  // a line of each of the next four rows
-        for (Index c = i; c < i + 16; c += 4) transpose4(from + c, ldb, strips + c * width + x, width);
-      }
-      for (; here == 4 && i + 4 <= k; i += 4) transpose4(from + i, ldb, strips + i * width + x, width);
-      for (; i < k; ++i) {
-        for (Index t = 0; t < 4; ++t) strips[i * width + x + t] = t < here ? from[t * ldb + i] : S(0);
-      }
-    }
-  }
-}
 template <class S> void copy_columns(const S* b, Index ldb, Index k, Index n, Index strip, S* strips) {
-  of_width(strip, [&](auto width) { copy_columns<width()>(b, ldb, k, n, strips); });
+  of_width(strip, [&](auto width) {
+    for (Index j = 0; j < n; j += width, strips += k * width) {
+      const Index here = std::min<Index>(width, n - j);
+      if (here < width) std::fill_n(strips, k * width, S(0));
+      transpose(b + j * ldb, ldb, here, k, strips, Index{width});
+    }
+  });
 }
 
 // The `strip`th of so many strips fetches its share of the cache lines that come next: with each tile a few, which arrive while it is computed.

@@ -22,7 +22,12 @@ template <class S> void transpose4(const S* from, Index from_row, S* to, Index t
 template <class S> void transpose(const S* from, Index from_row, Index n, Index m, S* to, Index to_row) {
   Index t = 0;
   for (; t + 4 <= n; t += 4) {
+    const Index next = t + 8 <= n ? 4 * from_row : 0;  // to the four rows after these
     Index i = 0;
+    for (; i + 16 <= m; i += 16) {
+      for (Index x = t; x < t + 4; ++x) __builtin_prefetch(from + next + x * from_row + i);  // a line of each of them
+      for (Index c = i; c < i + 16; c += 4) transpose4(from + t * from_row + c, from_row, to + c * to_row + t, to_row);
+    }
     for (; i + 4 <= m; i += 4) transpose4(from + t * from_row + i, from_row, to + i * to_row + t, to_row);
     for (; i < m; ++i) {
       for (Index x = t; x < t + 4; ++x) to[i * to_row + x] = from[x * from_row + i];

@@ -124,7 +124,7 @@ void token_lanes(const QuantizedInput& x, const QuantizedRows& w, void* scratch,
   for (ptrdiff_t t = 0; t < tiles; ++t) {
     const ptrdiff_t first = streams ? t : 4 * t;
     const std::uint8_t* rows = w.blocks + first * row_bytes;
-    row_scales<V, 4>(rows, apart * row_bytes, bytes, blocks, scales);
+    row_scales<V>(rows, apart * row_bytes, bytes, blocks, scales);
     for (ptrdiff_t n = 0; n < tokens; n += 8) {
       const auto* turned = reinterpret_cast<const Turned<format>*>(x.turned + n / 8 * turned_bytes<format>(w.cols));
       alignas(32) float out[4][8];

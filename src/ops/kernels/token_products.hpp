@@ -72,16 +72,15 @@ void turn_tokens(Format format, const QuantizedInput& x, ptrdiff_t inputs, void*
                          : turn_tokens_for<V, Format::q4_0>(x, inputs, static_cast<TurnedForNibbles*>(turned));
 }
 
-// The scales of O rows of W in floating point, [block][O]: once for all tokens, and beside the arithmetic rather than within it.
-template <class V, int O>
+// The scales of four rows of W in floating point, [block][4]: once for all tokens, and beside the arithmetic rather than within it.
+template <class V>
 inline void row_scales(const std::uint8_t* rows, ptrdiff_t stride, ptrdiff_t bytes, ptrdiff_t blocks, float* scales) {
-  static_assert(O == 4);
   ptrdiff_t b = 0;
   for (; b + 2 <= blocks; b += 2, rows += 2 * bytes) {
     const std::uint64_t two[] = {four_halves(rows, stride), four_halves(rows + bytes, stride)};
-    V::store(scales + O * b, V::widen_halves(two));
+    V::store(scales + 4 * b, V::widen_halves(two));
   }
-  for (int o = 0; o < O && b < blocks; ++o) scales[O * b + o] = V::half(rows + o * stride);
+  for (int o = 0; o < 4 && b < blocks; ++o) scales[4 * b + o] = V::half(rows + o * stride);
 }
 
 // O rows of W, `stride` bytes apart, times eight tokens; out [O][8 tokens].
